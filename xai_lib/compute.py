@@ -81,9 +81,7 @@ def logits(model: Model, inputs: Tensor, *, max_batch: int | None = None) -> Ten
     return torch.cat(parts)
 
 
-def scores(
-    model: Model, inputs: Tensor, targets: Tensor, *, score: Any = "logit", max_batch: int | None = None
-) -> Tensor:
+def scores(model: Model, inputs: Tensor, targets: Tensor, *, score: Any = "logit", max_batch: int | None = None) -> Tensor:
     """The explained scalar of every row.
 
     Args:
@@ -176,9 +174,7 @@ def gradient_rows(
     return _run(work, n_rows, like, max_batch)
 
 
-def _run(
-    work: Callable[[Tensor], Tensor], n_rows: int, like: Tensor, max_batch: int | None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _run(work: Callable[[Tensor], Tensor], n_rows: int, like: Tensor, max_batch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
     size = default_max_batch(like) if max_batch is None else int(max_batch)
     if size < 1:
         raise InputError(f"max_batch={max_batch}: expected at least 1 row per chunk")

@@ -15,6 +15,7 @@ Traceback (most recent call last):
 xai_lib.errors.ConfigError: unknown toy 'twise': did you mean 'twice'? Known: twice
 """
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -56,25 +57,37 @@ class Entry:
 
 
 class Registry(Mapping[str, Entry]):
-    """A read-only mapping from names to entries; filled by the `register` decorator."""
+    """A read-only mapping from names to entries; filled by the `register` decorator.
 
-    def __init__(self, kind: str) -> None:
+    `home` is the module that registers everything of this kind; it is imported at the first look-up, so that importing
+    `xai_lib` stays quick.
+    """
+
+    def __init__(self, kind: str, home: str = "") -> None:
         self.kind = kind
+        self._home = home
         self._entries: dict[str, Entry] = {}
 
+    def _filled(self) -> dict[str, Entry]:
+        if self._home:
+            home, self._home = self._home, ""
+            importlib.import_module(home)
+        return self._entries
+
     def __getitem__(self, name: str) -> Entry:
-        if name not in self._entries:
-            raise unknown(self.kind, name, self._entries)
-        return self._entries[name]
+        entries = self._filled()
+        if name not in entries:
+            raise unknown(self.kind, name, entries)
+        return entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._filled()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._filled())
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._filled())
 
     def register(self, *, label: str, cite: str, traits: Mapping[str, Any] | None = None) -> Callable[[F], F]:
         """Decorator: enter a function under its own name.
@@ -165,9 +178,9 @@ class Registry(Mapping[str, Entry]):
         return bound(**{word: case[word] for word in words if word in case})
 
 
-METHODS = Registry("method")
-METRICS = Registry("metric")
-BASELINES = Registry("baseline")
-SCORES = Registry("score")
-DATASETS = Registry("data set")
-MODELS = Registry("model")
+METHODS = Registry("method", "xai_lib.methods")
+METRICS = Registry("metric", "xai_lib.metrics")
+BASELINES = Registry("baseline", "xai_lib.baselines")
+SCORES = Registry("score", "xai_lib.scores")
+DATASETS = Registry("data set", "xai_lib.data")
+MODELS = Registry("model", "xai_lib.models")

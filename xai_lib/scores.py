@@ -1,6 +1,5 @@
-"""The scalar that is explained, as a function of the logits (FIDELITY C1). Default everywhere: the logit of the predicted class."""
+"""The scalar that is explained, as a function of the logits (FIDELITY C1); by default the logit of the predicted class."""
 
-import torch
 from torch import Tensor
 
 from xai_lib.errors import ConfigError
@@ -18,6 +17,7 @@ def logit(logits: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (n,), any real number.
 
+    >>> import torch
     >>> logit(torch.tensor([[1.0, 3.0]]), torch.tensor([1])).item()
     3.0
     """
@@ -28,6 +28,7 @@ def logit(logits: Tensor, targets: Tensor) -> Tensor:
 def prob(logits: Tensor, targets: Tensor) -> Tensor:
     """The target's softmax probability, exp(z_t) / sum_j exp(z_j), in [0, 1].
 
+    >>> import torch
     >>> round(prob(torch.tensor([[0.0, 0.0]]), torch.tensor([1])).item(), 3)
     0.5
     """
@@ -38,6 +39,7 @@ def prob(logits: Tensor, targets: Tensor) -> Tensor:
 def log_prob(logits: Tensor, targets: Tensor) -> Tensor:
     """The target's log softmax, z_t - log sum_j exp(z_j), at most 0 (nats).
 
+    >>> import torch
     >>> round(log_prob(torch.tensor([[0.0, 0.0]]), torch.tensor([1])).item(), 4)
     -0.6931
     """
@@ -48,6 +50,7 @@ def log_prob(logits: Tensor, targets: Tensor) -> Tensor:
 def margin(logits: Tensor, targets: Tensor) -> Tensor:
     """The target's logit minus the largest other logit, z_t - max_{j != t} z_j; positive where t is predicted.
 
+    >>> import torch
     >>> margin(torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([1])).item()
     1.0
     """
