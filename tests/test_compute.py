@@ -83,7 +83,9 @@ class Hungry(nn.Module):
         return inputs * 2.0
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("out of memory"), MemoryError(), RuntimeError("can't allocate memory")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("out of memory"), MemoryError(), RuntimeError("can't allocate memory")]
+)
 def test_out_of_memory_halves_until_it_fits(error):
     model = Hungry(2, error)
     got = compute.scores(model, torch.arange(20.0).reshape(10, 2), torch.ones(10, dtype=torch.int64), max_batch=8)
@@ -171,7 +173,7 @@ def test_a_hidden_gradient_is_an_error_not_zeros(name, images, zeros):
 
 
 def test_integer_logits_and_wrong_shapes_are_errors(images, zeros):
-    with pytest.raises(ModelError, match="returns torch.int64"):
+    with pytest.raises(ModelError, match=r"returns torch\.int64"):
         compute.input_gradient(toys.Formula(lambda x: x.flatten(1).argmax(1)), images, zeros)
     with pytest.raises(ModelError, match=r"must return logits \(5, classes\)"):
         compute.scores(toys.Formula(lambda x: x), images, zeros)

@@ -90,7 +90,7 @@ def test_centre_gaussian_peaks_in_the_middle_and_is_symmetric(images):
     made = run("centre_gaussian", toys.TinyNet(), images).sum(1)
     assert made[0].argmax().item() in (44, 45, 54, 55)
     torch.testing.assert_close(made, made.flip(1).flip(2))
-    assert made[0, 4, 4].item() == pytest.approx(torch.tensor(-(0.5 / 2.5) ** 2).exp().item(), rel=1e-5)
+    assert made[0, 4, 4].item() == pytest.approx(torch.tensor(-((0.5 / 2.5) ** 2)).exp().item(), rel=1e-5)
     with pytest.raises(ConfigError, match="sigma_fraction"):
         run("centre_gaussian", toys.TinyNet(), images, sigma_fraction=0)
 

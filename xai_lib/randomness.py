@@ -5,7 +5,10 @@ company, batch size, sharding and resuming never change a number. Global generat
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -21,10 +24,38 @@ def key(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def digest(image: Tensor) -> str:
+def image_values(image: Tensor) -> str:
     """Hexadecimal digest of an image's shape and float32 values."""
     values = image.detach().to("cpu", torch.float32).contiguous().numpy()
     return hashlib.sha256(str(values.shape).encode() + values.tobytes()).hexdigest()
+
+
+_originals: ContextVar[Mapping[str, str]] = ContextVar("originals", default=MappingProxyType({}))
+
+
+def digest(image: Tensor) -> str:
+    """What an image's draws are keyed by: its own values, or those of its original inside `drawn_as`."""
+    own = image_values(image)
+    return _originals.get().get(own, own)
+
+
+@contextmanager
+def drawn_as(copies: Tensor, originals: Sequence[str]) -> Iterator[None]:
+    """Inside the block, each copy draws what its original would; every other image is untouched.
+
+    A perturbed image has other values, so it would be explained from other baselines and noise, and a sensitivity would
+    measure those instead of the explainer (FIDELITY 8.1).
+
+    Args:
+        copies: (k, ...) perturbed images.
+        originals: k digests of the images they came from.
+    """
+    keys = {image_values(copy): original for copy, original in zip(copies, originals, strict=True)}
+    token = _originals.set({**_originals.get(), **keys})
+    try:
+        yield
+    finally:
+        _originals.reset(token)
 
 
 def image_generator(seed: int, name: str, image: Tensor) -> torch.Generator:

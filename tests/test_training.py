@@ -1,0 +1,180 @@
+"""Training: falls, is seeded to the byte, leaves global state alone, refuses what cannot be trained."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from xai_lib import data
+from xai_lib.errors import ConfigError, InputError, ModelError
+from xai_lib.hooks import global_seed
+from xai_lib.models import load, nets, recipes
+from xai_lib.models.training import accuracy, correct, random_shift, train
+from xai_lib.models.weights import CHECKPOINTS
+from xai_lib.models.wrapper import state_sha256
+
+CENTRES = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 3.0]])
+Y = torch.arange(90) % 3
+X = CENTRES[Y] + 0.3 * torch.randn((90, 2), generator=torch.Generator().manual_seed(0))
+GIVEN = {"epochs": 5, "batch": 16, "learning_rate": 0.02, "seed": 0}
+
+
+def fresh() -> nn.Module:
+    return nets.mlp(features=2, classes=3, hidden=(8,))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_loss_falls_on_separable_data(optimiser, schedule):
+    net = fresh()
+    record = train(net, X, Y, **{**GIVEN, "epochs": 10}, validation=(X, Y), optimiser=optimiser, schedule=schedule)
+    assert record.losses[-1] < 0.5 * record.losses[0]
+    assert record.validation[-1] == accuracy(net, X, Y) > 0.95
+    assert len(record.losses) == len(record.accuracies) == len(record.validation) == 10
+    assert not net.training
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_one_full_batch_sgd_step_closed_form():
+    """From zero weights the gradient of the mean cross-entropy is (softmax - onehot)^T x / n = (1/3 - onehot)^T x / n."""
+    net = nn.Linear(2, 3)
+    for parameter in net.parameters():
+        parameter.data.zero_()
+    record = train(net, X, Y, epochs=1, batch=90, learning_rate=0.5, seed=0, optimiser="sgd")
+    gradient = (1 / 3 - nn.functional.one_hot(Y).float()).T @ X / 90
+    torch.testing.assert_close(net.weight.data, -0.5 * gradient)
+    assert record.losses[0] == pytest.approx(1.0986123, abs=1e-6)
+
+
+def test_a_last_smaller_batch_is_used():
+    seen = []
+
+    class Spy(nn.Linear):
+        def forward(self, x):
+            seen.append(len(x))
+            return super().forward(x)
+
+    train(Spy(2, 3), X, Y, **{**GIVEN, "epochs": 1, "batch": 40})
+    assert seen == [40, 40, 10]
+
+
+def dropout_net() -> nn.Module:
+    with global_seed(0):
+        return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+
+
+def test_same_seed_same_bytes_and_global_generator_untouched():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first, second, third = dropout_net(), dropout_net(), dropout_net()
+    one = train(first, X, Y, **GIVEN)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    two = train(second, X, Y, **GIVEN)
+    train(third, X, Y, **{**GIVEN, "seed": 1})
+    assert state_sha256(first) == state_sha256(second) != state_sha256(third)
+    assert one.losses == two.losses
+
+
+def test_the_order_of_batches_comes_from_the_seed():
+    nets_made = [fresh(), fresh(), fresh()]
+    for net, seed in zip(nets_made, [0, 0, 1], strict=True):
+        train(net, X, Y, **{**GIVEN, "epochs": 1, "seed": seed})
+    first, second, third = map(state_sha256, nets_made)
+    assert first == second != third
+
+
+def test_inputs_are_not_changed():
+    x, y = X.clone(), Y.clone()
+    train(fresh(), x, y, **GIVEN)
+    assert torch.equal(x, X)
+    assert torch.equal(y, Y)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"epochs": 0}, ConfigError, "epochs=0"),
+        ({"batch": 0}, ConfigError, "batch=0"),
+        ({"batch": 91}, ConfigError, "1 to 90"),
+        ({"learning_rate": -1.0}, ConfigError, "learning_rate=-1.0"),
+        ({"learning_rate": float("nan")}, ConfigError, "learning_rate=nan"),
+        ({"momentum": 1.0}, ConfigError, "momentum=1.0"),
+        ({"optimiser": "adan"}, ConfigError, "adan"),
+        ({"schedule": "linear"}, ConfigError, "linear"),
+        ({"inputs": X.to(torch.uint8)}, InputError, "float inputs"),
+        ({"inputs": X * torch.nan}, InputError, "NaN"),
+        ({"targets": Y.float()}, InputError, "int64"),
+        ({"targets": Y[:5]}, InputError, "int64 targets"),
+        ({"targets": Y - 1}, InputError, "negative"),
+        ({"validation": (X, Y[:5])}, InputError, "int64 targets"),
+        ({"targets": Y + 1}, InputError, r"class 3 asked, the net returns logits \(16, 3\)"),
+    ],
+)
+def test_bad_requests_are_refused(change, error, message):
+    with pytest.raises(error, match=message):
+        train(fresh(), **{"inputs": X, "targets": Y, **GIVEN, **change})
+
+
+def test_frozen_nets_and_exploding_losses_are_refused():
+    with pytest.raises(ModelError, match="frozen"):
+        train(load("mnist_cnn"), torch.zeros(2, 1, 28, 28), torch.zeros(2, dtype=torch.int64), **{**GIVEN, "batch": 2})
+    with pytest.raises(ModelError, match="lower learning_rate"):
+        train(fresh(), X, Y, **{**GIVEN, "learning_rate": 1e38}, optimiser="sgd")
+
+
+def test_accuracy_counts():
+    model = nn.Identity().eval()
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    targets = torch.tensor([0, 1, 0])
+    assert correct(model, logits, targets).tolist() == [True, True, False]
+    assert accuracy(model, logits, targets, max_batch=1) == pytest.approx(2 / 3)
+
+
+def test_random_shift_moves_and_keeps_the_generator_in_charge():
+    x = torch.zeros(64, 1, 5, 5)
+    x[:, 0, 2, 2] = 1
+    moved = random_shift(1)(x, torch.Generator().manual_seed(0))
+    assert torch.equal(moved, random_shift(1)(x, torch.Generator().manual_seed(0)))
+    places = {tuple(image[0].nonzero()[0].tolist()) for image in moved}
+    assert places == {(row, column) for row in (1, 2, 3) for column in (1, 2, 3)}
+    assert torch.equal(random_shift(0)(x, torch.Generator()), x)
+    with pytest.raises(ConfigError, match="pixels=-1"):
+        random_shift(-1)
+
+
+def test_nets_are_seeded_and_check_their_sizes():
+    assert state_sha256(nets.lenet(seed=3)) == state_sha256(nets.lenet(seed=3)) != state_sha256(nets.lenet(seed=4))
+    coloured = nets.lenet(channels=3, size=32, classes=7, mean=(0.5,) * 3, std=(0.2,) * 3)
+    assert coloured(torch.rand(2, 3, 32, 32)).shape == (2, 7)
+    with pytest.raises(ConfigError, match="3 numbers each"):
+        nets.lenet(channels=3)
+
+
+def test_the_card_tells_the_truth_about_the_checkpoint():
+    card = json.loads((CHECKPOINTS / "mnist_cnn.json").read_text(encoding="utf-8"))
+    content = (CHECKPOINTS / "mnist_cnn.safetensors").read_bytes()
+    samples = data.load("mnist_5k")
+    assert card["sha256"] == hashlib.sha256(content).hexdigest() == load("mnist_cnn").weights_sha256
+    assert card["bytes"] == len(content) < 1_000_000
+    assert card["data"]["fingerprint"] == samples.fingerprint
+    assert card["accuracy"]["held_out"]["value"] > 0.97
+    assert {key: card["recipe"][key] for key in recipes.MNIST_RECIPE} == recipes.MNIST_RECIPE
+
+
+def test_the_recipe_runs_and_repeats_itself(tmp_path):
+    one = recipes.mnist_cnn(tmp_path / "a", epochs=1, n_train=256)
+    two = recipes.mnist_cnn(tmp_path / "b", epochs=1, n_train=256)
+    assert one == two
+    assert load("mnist_cnn", weights=tmp_path / "a").weights_sha256 == one["sha256"]
+    assert one["accuracy"]["held_out"]["n"] == 1000
+    assert one["data"]["n_train"] == 256
+
+
+def test_the_command_refuses_unknown_recipes(capsys):
+    threads = torch.get_num_threads()
+    assert recipes.main(["mnist_cmm"]) == 2
+    assert "did you mean 'mnist_cnn'" in capsys.readouterr().err
+    torch.set_num_threads(threads)

@@ -1,0 +1,173 @@
+"""Generated blocks of the book's own pages.
+
+A line `<!-- generated: NAME -->` in a page is replaced by the block of that name; an unknown name is an error.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xai_lib.compendium import book_registry
+from xai_lib.compendium.book_cells import Study, claim_target, reported
+from xai_lib.compendium.book_runs import Run
+from xai_lib.compendium.book_words import VERDICTS, badge, cell, code, duration, headline, interval, number, table, tally
+from xai_lib.errors import ConfigError, unknown
+
+PLACE = re.compile(r"^<!-- generated: (.*?) -->[ \t]*$", flags=re.M)
+
+
+@dataclass(frozen=True)
+class Book:
+    """Everything a generated block may show.
+
+    studies    the study files by name, in the order of the table of contents
+    chapters   the run that became each chapter; a study without published run is missing here
+    ledger     all published runs
+    local      local runs shown as extra pages
+    left_out   why other local runs are not shown
+    keys       citation keys of references.bib
+    """
+
+    root: Path
+    studies: Mapping[str, Study]
+    chapters: Mapping[str, Run]
+    ledger: Sequence[Run] = ()
+    local: Sequence[Run] = ()
+    left_out: Sequence[str] = ()
+    keys: frozenset[str] = field(default_factory=frozenset)
+
+
+def fill_blocks(text: str, book: Book, page: str) -> str:
+    """The page with its generated blocks.
+
+    Raises:
+        ConfigError: a block that nobody generates.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        name = match.group(1).strip()
+        if name not in BLOCKS:
+            raise unknown(f"generated block (in {page})", name, BLOCKS)
+        return BLOCKS[name](book)
+
+    filled = PLACE.sub(block, text)
+    if "<!-- generated" in filled:
+        raise ConfigError(f"{page}: a generated block must be a line of its own, <!-- generated: NAME -->")
+    return filled
+
+
+def verdict_board(book: Book) -> str:
+    """One row per study and a total, with the number of claims for each verdict."""
+    rows: list[list[Any]] = []
+    every: list[Mapping[str, Any]] = []
+    for name, study in book.studies.items():
+        run = book.chapters.get(name)
+        verdicts = run.verdicts if run else [{"verdict": "not tested"} for _ in study.get("claims") or []]
+        every += verdicts
+        profile = f"profile {run.profile}, {str(run.record['finished'])[:10]}" if run else "no published run"
+        link = f"{{doc}}`{study['title']} </notebooks/{name}>`"
+        rows.append([f"{link}<br>{profile}", len(verdicts), _counts(verdicts)])
+    if len(rows) > 1:
+        rows.append(["**All studies**", len(every), _counts(every)])
+    return f"**{headline(every)}.**\n\n{table(['Study', 'Claims', 'Verdicts'], rows)}"
+
+
+def _counts(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    return " ".join(f"{badge(name, count=count)}" for name, count in tally(verdicts).items() if count)
+
+
+def claim_board(book: Book) -> str:
+    """Every claim of every study with its verdict; each row leads to the claim."""
+    parts = []
+    for name, study in book.studies.items():
+        run = book.chapters.get(name)
+        found = {str(v["id"]): v for v in run.verdicts} if run else {}
+        rows = []
+        for claim in study.get("claims") or []:
+            verdict = found.get(str(claim["id"]), {"verdict": "not tested", "reason": "no published run"})
+            here = (
+                f'<a href="../notebooks/{name}.html#{claim_target(name, claim["id"])}">{claim["id"]}</a>'
+                if run
+                else claim["id"]
+            )
+            ours = interval(verdict.get("effect"), verdict.get("low"), verdict.get("high"))
+            mark = badge(verdict["verdict"], verdict.get("reason"))
+            rows.append([here, claim["statement"], reported(claim), ours, number(verdict.get("n")), mark])
+        head = ["Claim", "Statement", "Reported", "Ours [95 % interval]", "n", "Verdict"]
+        shown = table(head, rows) if rows else "This study tests no claim."
+        parts.append(f"## {cell(study['title'])}\n\n{shown}")
+    return "\n\n".join(parts)
+
+
+def verdict_vocabulary(book: Book) -> str:
+    """The five verdicts as badges, for the page that explains them."""
+    meaning = {
+        "reproduced": "The interval lies on the side (or inside the tolerance) that the rule asks for; where the document "
+        "gives an effect size, ours is compatible with it.",
+        "reproduced in direction only": "The sign holds with the interval off 0, but the size the document reports lies "
+        "outside our interval and its tolerance.",
+        "not reproduced": "The interval contains 0 (or leaves the tolerance): the data do not show the effect.",
+        "contradicted": "The interval lies on the other side of 0.",
+        "not tested": "No decision, for one stated reason: scale, data not available, underspecified, budget, or bug found.",
+    }
+    return table(["Verdict", "When"], [(badge(name), meaning[name]) for name in VERDICTS])
+
+
+def run_ledger(book: Book) -> str:
+    """All published runs."""
+    rows = [
+        (code(run.record["run_id"]), book.studies[run.study]["title"], run.profile, str(run.record["finished"])[:10],
+         duration(run.record["seconds"]), str(run.record.get("device", "–")), code(str(run.record.get("commit") or "–")[:12]))
+        for run in book.ledger
+    ]  # fmt: skip
+    return table(["Run", "Study", "Profile", "Date", "Runtime", "Device", "Commit"], rows) if rows else "No published run yet."
+
+
+def local_runs(book: Book) -> str:
+    """The local runs shown in this build, and those left out with the reason."""
+    rows = [
+        (f"{{doc}}`{book.studies[run.study]['title']} </{run.page}>`", run.profile, str(run.record["finished"])[:16],
+         duration(run.record["seconds"]))
+        for run in book.local
+    ]  # fmt: skip
+    left = "\n".join(f"- {reason}" for reason in book.left_out)
+    return table(["Study", "Profile", "Finished", "Runtime"], rows) + (f"\n\n**Left out**\n\n{left}" if left else "")
+
+
+def commands(book: Book) -> str:
+    """The profiles of every study with the command that runs them."""
+    rows = [
+        (study["title"], name, f"{profile['minutes']:g}", code(f"xai run {key} --profile {name}"))
+        for key, study in book.studies.items()
+        for name, profile in (study.get("profiles") or {}).items()
+    ]
+    return table(["Study", "Profile", "Minutes", "Command"], rows)
+
+
+def changelog(book: Book) -> str:
+    """CHANGELOG.md of the repository without its own title."""
+    path = book.root / "CHANGELOG.md"
+    if not path.is_file():
+        return "No release yet."
+    return re.sub(r"\A# .*\n", "", path.read_text(encoding="utf-8")).strip()
+
+
+def _functions(kind: str, book: Book) -> str:
+    return book_registry.functions(kind, book.keys)
+
+
+BLOCKS: dict[str, Callable[[Book], str]] = {
+    "verdict_board": verdict_board,
+    "claim_board": claim_board,
+    "verdict_vocabulary": verdict_vocabulary,
+    "run_ledger": run_ledger,
+    "local_runs": local_runs,
+    "commands": commands,
+    "changelog": changelog,
+    **{kind: partial(_functions, kind) for kind in ("methods", "metrics", "baselines", "scores")},
+    "data_sets": lambda book: book_registry.data_sets(book.keys),
+    "models": lambda book: book_registry.models(book.keys),
+}

@@ -1,0 +1,112 @@
+"""Generated cells at the end of a study chapter: results against the document, limits, questions, provenance, references."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xai_lib.compendium.book_cells import Study, cite, claim_target, command, reported, section
+from xai_lib.compendium.book_runs import Run, decides
+from xai_lib.compendium.book_words import badge, code, duration, headline, interval, number, table
+
+
+def results(study: Study, run: Run) -> str:
+    """Element 10: claim by claim, what the document reports, what we found, and how that was decided."""
+    if run.exploratory:
+        return section(
+            run.prefix, "results", "Results against the document",
+            "Exploratory: not a verdict. The parameters of this run are not a registered profile, so nothing is decided.",
+        )  # fmt: skip
+    if not decides(study, run):
+        return section(
+            run.prefix, "results", "Results against the document",
+            f"The profile {code(run.profile)} is too small to decide a claim; it shows that every cell runs on this machine.",
+        )  # fmt: skip
+    by_id = {str(claim["id"]): claim for claim in study.get("claims") or []}
+    rows, how = [], []
+    for verdict in run.verdicts:
+        claim = by_id[str(verdict["id"])]
+        ours = interval(verdict.get("effect"), verdict.get("low"), verdict.get("high"))
+        mark = badge(verdict["verdict"], verdict.get("reason"))
+        link = f'<a href="#{claim_target(run.prefix, verdict["id"])}">{verdict["id"]}</a>'
+        rows.append((link, reported(claim), ours, number(verdict.get("n")), number(verdict.get("difference")), mark))
+        how.append(f"**{verdict['id']}** {mark}\n: {claim['statement']}\n: {decided(verdict)}")
+    head = ["Claim", "Reported", "Ours [95 % interval]", "n", "Ours − reported", "Verdict"]
+    body = f"{headline(run.verdicts)}.\n\n{table(head, rows)}\n\n### How each verdict was reached\n\n" + "\n\n".join(how)
+    return section(run.prefix, "results", "Results against the document", body)
+
+
+def decided(verdict: Mapping[str, Any]) -> str:
+    """One sentence on what decided."""
+    detail = verdict.get("detail")
+    return str(detail).strip() if detail else "No detail was recorded."
+
+
+def limits(study: Study, run: Run) -> str:
+    """Element 13."""
+    listed = "\n".join(f"- {limit}" for limit in study.get("limits") or [])
+    return section(run.prefix, "limits", "Limits, and what would change our mind", listed or "None stated.")
+
+
+def questions(study: Study, run: Run) -> str:
+    """Element 14: quiz and exercises with folded answers; empty when the study file has none."""
+    parts = []
+    for place, item in enumerate(study.get("questions") or [], start=1):
+        options = "\n".join(f"   - {option}" for option in item.get("options") or item.get("choices") or [])
+        answer = item.get("answer")
+        why = item.get("why") or item.get("explanation") or ""
+        text = f"{place}. {item['question']}" + (f"\n{options}" if options else "")
+        folded = f"\n\n:::{{dropdown}} Answer to question {place}\n{answer} {why}\n:::" if answer is not None else ""
+        parts.append(text + folded)
+    for item in study.get("exercises") or []:
+        parts.append(f"**Exercise ({item.get('level', 'change a parameter')}).** {item['task']}")
+    return section(run.prefix, "questions", "Questions", "\n\n".join(parts)) if parts else ""
+
+
+def provenance(study: Study, run: Run, sources: Sequence[str]) -> str:
+    """Element 16: which run made this page, on what, how long each cell took, and how to check it."""
+    record = run.record
+    commit = str(record.get("commit") or "unknown")[:12] + (" (with uncommitted changes)" if record.get("dirty") else "")
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    seeds = record.get("seeds")
+    rows = [
+        ("Run", code(record["run_id"])),
+        ("Commit", code(commit)),
+        ("Started, finished", f"{record.get('started', '–')}, {record['finished']}"),
+        ("Runtime", duration(record["seconds"])),
+        (
+            "Device",
+            f"{record.get('device', '–')}; {record.get('cpu', 'CPU not recorded')}; {record.get('threads', '?')} threads",
+        ),
+        ("Versions", versions),
+        ("Seeds", code(seeds) if seeds not in (None, [], {}) else "none"),
+        *((f"Data {d['name']}", code(d.get("fingerprint", "–"))) for d in record["data"]),
+        *((f"Weights {m['name']}", code(m.get("weights_sha256") or "untrained")) for m in record["models"]),
+        ("results.csv", code(record.get("results_sha256") or "–")),
+        ("notebook.ipynb", code(record.get("notebook_sha256") or "–")),
+    ]
+    times = [(str(c["index"]), duration(c["seconds"])) for c in record.get("cells") or []]
+    seconds = f"\n\n:::{{dropdown}} Seconds per cell\n{table(['Cell', 'Time'], times)}\n:::" if times else ""
+    body = (
+        table(["What", "Value"], rows)
+        + seconds
+        + "\n\n**To verify:** check out the commit, run the command below and compare `results.csv`; on the same machine and "
+        "versions the values agree to the last digit, elsewhere within the tolerance of each method.\n\n"
+        + f"```bash\n{command(run)}\n```\n\nFiles of this run: {', '.join(sources)}."
+    )
+    return section(run.prefix, "provenance", "Provenance", body)
+
+
+def history(study: Study, run: Run, runs: Sequence[Run]) -> str:
+    """Element 17: the source, how to cite, and all published runs of this study."""
+    rows = [
+        (code(other.record["run_id"]), other.profile, str(other.record["finished"])[:10],
+         code(str(other.record.get("commit") or "unknown")[:12]),
+         headline(other.verdicts) if decides(study, other) else "no verdict")
+        for other in runs
+    ]  # fmt: skip
+    past = table(["Run", "Profile", "Date", "Commit", "Verdicts"], rows) if rows else "No published run yet."
+    body = (
+        f"This chapter tests {cite(study)}. Works cited on this page are listed under {{doc}}`/book/references`.\n\n"
+        f"### Published runs of this study\n\n{past}\n\n"
+        "A published number that changes is an entry of the {doc}`/book/changelog`."
+    )
+    return section(run.prefix, "references", "References and history", body)

@@ -1,0 +1,215 @@
+"""Training of small nets on data that fits in memory: seeded, deterministic, without touching global state."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from xai_lib import compute
+from xai_lib.errors import ConfigError, InputError, ModelError
+from xai_lib.hooks import global_seed
+
+OPTIMISERS = ("adam", "sgd")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What a training run did.
+
+    losses      mean cross-entropy of each epoch (nats), while training
+    accuracies  share of right answers of each epoch, while training, in [0, 1]
+    validation  accuracy on the validation set after each epoch; empty without one
+    seconds     wall-clock time
+    """
+
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    validation: tuple[float, ...]
+    seconds: float
+
+
+def train(
+    net: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    seed: int,
+    validation: tuple[Tensor, Tensor] | None = None,
+    optimiser: str = "adam",
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    schedule: str = "constant",
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    progress: bool = False,
+) -> TrainingRecord:
+    """Minimise the mean cross-entropy by mini-batches of a seeded permutation; a last, smaller batch is used too.
+
+    The net is changed in place and left in eval mode. The same seed gives the same bytes on one machine with the same number of
+    threads. Global generators are put back; the net's dropout draws from `seed`.
+
+    Args:
+        net: trainable, inputs -> logits.
+        inputs: (n, ...) float on the net's device.
+        targets: (n,) int64, from 0.
+        epochs: passes over the data, at least 1.
+        batch: rows per step, 1 to n.
+        learning_rate: of the first step, positive.
+        seed: of the permutations and of dropout.
+        validation: inputs and targets measured after each epoch.
+        optimiser: "adam" or "sgd".
+        momentum: of "sgd" only, in [0, 1).
+        weight_decay: L2 penalty, at least 0.
+        schedule: "constant", or "cosine" from `learning_rate` to 0 over all steps.
+        augment: changes the inputs of a batch, drawing from the (CPU) generator it is given; `random_shift(pixels)` is one.
+        progress: one bar on stderr.
+
+    Raises:
+        InputError: inputs or targets that do not fit.
+        ConfigError: a number out of range or an unknown name.
+        ModelError: nothing to train, or the loss became NaN or infinite.
+    """
+    _check_numbers(epochs, batch, learning_rate, momentum, weight_decay, len(inputs), optimiser, schedule)
+    for part in [(inputs, targets), *([validation] if validation is not None else [])]:
+        _check_data(*part)
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    if not parameters:
+        raise ModelError("train: no parameter asks for a gradient; a loaded model is frozen, train a net from models.nets")
+    steps = epochs * math.ceil(len(inputs) / batch)
+    step_size = _optimiser(parameters, optimiser, learning_rate, momentum, weight_decay)
+    rates = torch.optim.lr_scheduler.LambdaLR(
+        step_size, lambda step: 1.0 if schedule == "constant" else (1 + math.cos(math.pi * step / steps)) / 2
+    )
+    generator = torch.Generator().manual_seed(seed)
+    losses, accuracies, checked = [], [], []
+    start = time.perf_counter()
+    with global_seed(seed, devices=[inputs.device]), torch.enable_grad():
+        for epoch in tqdm(range(epochs), desc="training", unit="epoch", disable=not progress):
+            net.train()
+            loss, right = 0.0, 0
+            for rows in _batches(len(inputs), batch, generator, inputs.device):
+                points = inputs[rows] if augment is None else augment(inputs[rows], generator)
+                logits = net(points)
+                _check_classes(logits, targets)
+                value = nn.functional.cross_entropy(logits, targets[rows])
+                step_size.zero_grad(set_to_none=True)
+                value.backward()
+                step_size.step()
+                rates.step()
+                loss += value.item() * len(rows)
+                right += int((logits.argmax(1) == targets[rows]).sum())
+            net.eval()
+            if not math.isfinite(loss):
+                raise ModelError(f"train: the loss is {loss} in epoch {epoch + 1}; lower learning_rate={learning_rate}")
+            losses.append(loss / len(inputs))
+            accuracies.append(right / len(inputs))
+            if validation is not None:
+                checked.append(accuracy(net, *validation))
+    net.zero_grad(set_to_none=True)
+    return TrainingRecord(tuple(losses), tuple(accuracies), tuple(checked), time.perf_counter() - start)
+
+
+def random_shift(pixels: int) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """An `augment` for `train`: moves each image by up to `pixels` along each axis, filling with 0 (black).
+
+    >>> moved = random_shift(1)(torch.ones(1, 1, 2, 2), torch.Generator().manual_seed(0))
+    >>> tuple(moved.shape), moved.sum().item() in (1.0, 2.0, 4.0)
+    ((1, 1, 2, 2), True)
+    """
+    if pixels < 0:
+        raise ConfigError(f"pixels={pixels}: expected at least 0")
+
+    def shift(inputs: Tensor, generator: torch.Generator) -> Tensor:
+        n, _, height, width = inputs.shape
+        offset = torch.randint(0, 2 * pixels + 1, (2, n, 1), generator=generator).to(inputs.device)
+        rows = torch.arange(height, device=inputs.device) + offset[0]
+        columns = torch.arange(width, device=inputs.device) + offset[1]
+        padded = nn.functional.pad(inputs, (pixels,) * 4)
+        image = torch.arange(n, device=inputs.device)[:, None, None]
+        return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    return shift
+
+
+def accuracy(model: nn.Module, inputs: Tensor, targets: Tensor, *, max_batch: int | None = None) -> float:
+    """Share of inputs whose largest logit is the target's, in [0, 1].
+
+    Args:
+        model: inputs -> logits, in eval mode.
+        inputs: (n, ...).
+        targets: (n,) int64.
+        max_batch: most rows per forward pass.
+
+    Raises:
+        InputError, ModelError: as `compute.check_request`.
+    """
+    return correct(model, inputs, targets, max_batch=max_batch).float().mean().item()
+
+
+def correct(model: nn.Module, inputs: Tensor, targets: Tensor, *, max_batch: int | None = None) -> Tensor:
+    """Whether each prediction is right, (n,) bool: what an interval of the accuracy is computed from.
+
+    Arguments and errors as `accuracy`.
+    """
+    compute.check_request(model, inputs, targets)
+    return compute.logits(model, inputs, max_batch=max_batch).argmax(dim=1) == targets
+
+
+def _batches(n: int, size: int, generator: torch.Generator, device: torch.device) -> Iterator[Tensor]:
+    order = torch.randperm(n, generator=generator).to(device)
+    yield from order.split(size)
+
+
+def _optimiser(
+    parameters: list[nn.Parameter], name: str, learning_rate: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
+    return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay)
+
+
+def _check_numbers(
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    n: int,
+    optimiser: str,
+    schedule: str,
+) -> None:
+    if epochs < 1:
+        raise ConfigError(f"epochs={epochs}: expected at least 1")
+    if not 1 <= batch <= max(1, n):
+        raise ConfigError(f"batch={batch}: expected 1 to {n}, the number of inputs")
+    if not 0 < learning_rate < math.inf:
+        raise ConfigError(f"learning_rate={learning_rate}: expected a positive number")
+    if not (0 <= momentum < 1 and 0 <= weight_decay < math.inf):
+        raise ConfigError(f"momentum={momentum}, weight_decay={weight_decay}: expected [0, 1) and at least 0")
+    if optimiser not in OPTIMISERS or schedule not in SCHEDULES:
+        raise ConfigError(f"optimiser={optimiser!r}, schedule={schedule!r}: expected one each of {OPTIMISERS}, {SCHEDULES}")
+
+
+def _check_classes(logits: Tensor, targets: Tensor) -> None:
+    if logits.ndim != 2 or int(targets.max()) >= logits.shape[1]:
+        raise InputError(f"train: class {int(targets.max())} asked, the net returns logits {tuple(logits.shape)}")
+
+
+def _check_data(inputs: Tensor, targets: Tensor) -> None:
+    if not inputs.is_floating_point() or inputs.ndim < 2 or len(inputs) == 0:
+        raise InputError(f"train: expected float inputs (n, ...), got {inputs.dtype} {tuple(inputs.shape)}")
+    if not bool(torch.isfinite(inputs).all()):
+        raise InputError("train: the inputs hold NaN or infinity; remove or repair those rows first")
+    if targets.dtype != torch.int64 or targets.shape != (len(inputs),):
+        raise InputError(f"train: expected int64 targets ({len(inputs)},), got {targets.dtype} {tuple(targets.shape)}")
+    if inputs.device != targets.device:
+        raise InputError(f"train: inputs are on {inputs.device}, targets on {targets.device}")
+    if int(targets.min()) < 0:
+        raise InputError(f"train: class {int(targets.min())} is negative; classes count from 0")
