@@ -1,6 +1,6 @@
 """Evaluation metrics against Quantus, as ratios of times measured in one run.
 
-    python benchmarks/bench_metrics.py [--quick] [--toy] [--out FILE]
+    python -m benchmarks.bench_metrics [--quick] [--toy] [--out FILE]
 
 (a) The four robustness metrics of `robustness_profile` together, against Quantus's four metrics one after the other. Both use
     Integrated Gradients of this library. Quantus draws its noise from the global generator, so here it is handed the very
@@ -20,9 +20,6 @@ Quantus's time goes. One JSON line per measurement; all of it is written to --ou
 import argparse
 import contextlib
 import io
-import json
-import platform
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,6 +30,7 @@ from unittest import mock
 import numpy as np
 import torch
 
+from benchmarks.report import write
 from xai_lib import METHODS, data, models, toys
 from xai_lib.metrics.faithfulness import faithfulness_estimate
 from xai_lib.metrics.profile import perturbations, robustness_profile
@@ -150,7 +148,6 @@ def compare(
         "share": shares,
         "values": values,
     }
-    print(json.dumps(row), flush=True)
     return row
 
 
@@ -223,22 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
         difference = (ours(x) - theirs(x)).abs().max().item()
     quiet(lambda: __import__("quantus"))
     rows = [bench_robustness(ours, theirs, x, t, options), *bench_faithfulness(ours, theirs, x, t, options)]
-    report = {
-        "command": " ".join(["benchmarks/bench_metrics.py", *(sys.argv[1:] if arguments is None else arguments)]),
-        "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "quantus": quantus_version()},
-        "largest_logit_difference": difference,
-        "rows": rows,
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def quantus_version() -> str:
-    from importlib.metadata import version
-
-    return version("quantus")
+    write([{"largest_logit_difference": difference}, *rows], options.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: toy inputs, a spy that counts rows, one thread count."""
+"""Fixtures shared by all tests: toy inputs, a spy that counts rows, one thread (small nets are slower on two)."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

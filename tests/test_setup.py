@@ -106,3 +106,17 @@ def test_files_stay_small():
     """A file of more than 280 lines is a sign that a room is missing."""
     long = {p.name: n for p in (ROOT / "xai_lib").rglob("*.py") if (n := len(p.read_text().splitlines())) > 280}
     assert not long
+
+
+def test_the_picture_of_the_readme_comes_from_the_published_run():
+    import base64
+
+    runs = sorted((ROOT / "book" / "runs" / "baseline_study").glob("*/notebook.ipynb"))
+    figures = [
+        base64.b64decode(output["data"]["image/png"])
+        for path in runs
+        for cell in nbformat.read(path, as_version=4).cells
+        for output in cell.get("outputs", [])
+        if output.get("metadata", {}).get("xai", {}).get("name") == "single-maps"
+    ]
+    assert (ROOT / "book" / "assets" / "example.png").read_bytes() in figures

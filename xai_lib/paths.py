@@ -3,7 +3,7 @@
 The weights are the segments themselves, so they cannot fail to sum to x - x'. Methods differ only in how nodes are made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,24 +62,46 @@ def quadrature(rule: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(steps) + offsets[rule]) / steps, np.full(steps, 1 / steps)
 
 
-def straight_line(inputs: Tensor, baselines: Tensor, *, steps: int, rule: str) -> Nodes:
+def staggered(steps: int, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Rules for many paths whose errors cancel: path b has its nodes at (k + u_b)/m, k = 0..m-1, each with weight 1/m.
+
+    The offsets u_b = frac(0.5 + b / golden ratio) fill [0, 1] evenly however many paths there are, so that the mean over B
+    paths samples the way in B m different places. A single path is less exact than with "middle".
+
+    Args:
+        steps: m, at least 1.
+        numbers: b of each path, from 0.
+
+    Returns:
+        (positions (len(numbers), m), weights (len(numbers), m)).
+    """
+    left, weights = quadrature("left", steps)
+    offsets = np.mod(0.5 + np.asarray(numbers) * (5**0.5 - 1) / 2, 1.0)
+    return left + offsets[:, None] / steps, np.tile(weights, (len(offsets), 1))
+
+
+def straight_line(inputs: Tensor, baselines: Tensor, *, steps: int, rule: str, numbers: Sequence[int] = ()) -> Nodes:
     """Nodes x' + a_k (x - x') with segments w_k (x - x').
 
     Args:
         inputs, baselines: (n, ...).
-        steps, rule: as in `quadrature`.
+        steps, rule: as in `quadrature`, or "staggered" with the `numbers` of the paths.
+        numbers: for "staggered": which path of its image each row is, n numbers from 0.
     """
-    positions, weights = (torch.as_tensor(v).to(inputs) for v in quadrature(rule, steps))
+    if rule == "staggered" and len(numbers) == len(inputs):
+        positions, weights = (torch.as_tensor(v).to(inputs) for v in staggered(steps, numbers))
+    else:
+        positions, weights = (torch.as_tensor(v).to(inputs).expand(len(inputs), -1) for v in quadrature(rule, steps))
     difference = inputs - baselines
 
-    def along(values: Tensor, node: Tensor) -> Tensor:
-        return values[node].reshape(-1, *[1] * (inputs.ndim - 1))
+    def along(values: Tensor, image: Tensor, node: Tensor) -> Tensor:
+        return values[image, node].reshape(-1, *[1] * (inputs.ndim - 1))
 
     def point(image: Tensor, node: Tensor) -> Tensor:
-        return torch.addcmul(baselines[image], along(positions, node), difference[image])
+        return torch.addcmul(baselines[image], along(positions, image, node), difference[image])
 
     def segment(image: Tensor, node: Tensor) -> Tensor:
-        return along(weights, node) * difference[image]
+        return along(weights, image, node) * difference[image]
 
     return Nodes(inputs, steps, point, segment)
 

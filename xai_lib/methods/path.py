@@ -94,7 +94,10 @@ def multi_baseline_integrated_gradients(
         aggregate: "mean" (complete: sums to f(x) - mean_b f(x'_b)) or "median" (not complete).
         tolerance: for "auto", above 0.
         max_baselines: where "auto" stops at the latest.
-        model, inputs, targets, steps, rule, seed, score, max_batch: as in `integrated_gradients`; steps are per baseline.
+        steps: nodes per baseline.
+        rule: as in `integrated_gradients`, or "staggered": nodes shifted from baseline to baseline, so that the errors of
+            few steps cancel in the mean (`paths.staggered`).
+        model, inputs, targets, seed, score, max_batch: as in `integrated_gradients`.
 
     Returns:
         Same shape as `inputs`.
@@ -232,7 +235,8 @@ def _single_maps(
     score: Any, max_batch: int | None,
 ) -> Tensor:  # fmt: skip
     starts = torch.stack([baselines.draw(baseline, inputs, b, seed=seed) for b in numbers], dim=1).flatten(0, 1)
-    nodes = straight_line(inputs.repeat_interleave(len(numbers), dim=0), starts, steps=steps, rule=rule)
+    ends = inputs.repeat_interleave(len(numbers), dim=0)
+    nodes = straight_line(ends, starts, steps=steps, rule=rule, numbers=list(numbers) * len(inputs))
     maps = path_integral(model, targets.repeat_interleave(len(numbers)), nodes, score=score, max_batch=max_batch)
     return maps.unflatten(0, (len(inputs), len(numbers)))
 

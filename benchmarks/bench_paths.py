@@ -1,0 +1,94 @@
+"""Integrated Gradients against Captum, as ratios of times measured in one run.
+
+    python -m benchmarks.bench_paths [--quick] [--out FILE]
+
+EfficientNet-Lite0 at 224 px. Captum gets the model as its package builds it, behind its own normalisation; "raw" is forward and
+backward of the same number of rows on our model at our batch size, nothing else. Repeats are interleaved.
+
+(a) 150 steps of one baseline: ours, Captum as in its tutorial, Captum with internal_batch_size=16, raw.
+(b) 50 random baselines: ours with staggered nodes, with as few steps as reach the completeness gap of Captum's loop over
+    baselines with 24 steps each (the search for that number is not timed).
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from captum.attr import IntegratedGradients
+
+from benchmarks.bench_metrics import compare, package_model
+from benchmarks.report import write
+from xai_lib import METHODS, METRICS, baselines, compute, data, models
+from xai_lib.methods.path import nested_aggregates
+
+OUT = Path(__file__).parent / "results" / "paths.json"
+
+
+def raw(model: Any, x: torch.Tensor, targets: torch.Tensor, rows: int) -> None:
+    size = compute.default_max_batch(x)
+    batch = x[:1].expand(size, *x.shape[1:]).contiguous(memory_format=torch.channels_last)
+    for _ in range(-(-rows // size)):
+        points = batch.clone(memory_format=torch.channels_last).requires_grad_(True)
+        torch.autograd.grad(model(points).gather(1, targets[:1].expand(size, 1)).sum(), points)
+
+
+def single(ours: Any, theirs: Any, x: torch.Tensor, t: torch.Tensor, steps: int, repeats: int) -> dict[str, Any]:
+    explain = METHODS.bind("integrated_gradients", steps=steps)
+    captum = IntegratedGradients(theirs)
+    maps = explain(ours, x, t)
+    peer = captum.attribute(x, target=t, n_steps=steps, internal_batch_size=16).detach()
+    agreement = float((maps - peer).norm() / peer.norm())
+    contestants = {
+        "xai_lib": lambda _: explain(ours, x, t).sum().item(),
+        "captum": lambda _: captum.attribute(x, target=t, n_steps=steps).sum().item(),
+        "captum, internal_batch_size=16": lambda _: (
+            captum.attribute(x, target=t, n_steps=steps, internal_batch_size=16).sum().item()
+        ),
+        "raw": lambda _: raw(ours, x, t, steps * len(x)),
+    }
+    found = compare("a: integrated gradients, one baseline", contestants, repeats, {"images": len(x), "steps": steps})
+    return found | {"relative_difference_of_maps": agreement}
+
+
+def gap(model: Any, x: torch.Tensor, t: torch.Tensor, maps: torch.Tensor, count: int) -> float:
+    ask = METRICS.bind("completeness_gap", baseline="uniform", n_baselines=count, relative=True)
+    return ask(model, x, t, maps).mean().item()
+
+
+def many(ours: Any, theirs: Any, x: torch.Tensor, t: torch.Tensor, count: int, steps: int, repeats: int) -> dict[str, Any]:
+    captum = IntegratedGradients(theirs)
+    starts = [baselines.draw("uniform", x, b) for b in range(count)]
+
+    def loop(_: Any) -> torch.Tensor:
+        made = [captum.attribute(x, baselines=b, target=t, n_steps=steps).detach() for b in starts]
+        return torch.stack(made).mean(0)
+
+    def ask(own: int) -> torch.Tensor:
+        return nested_aggregates(ours, x, t, counts=(count,), aggregates=("mean",), steps=own, rule="staggered")[count, "mean"]
+
+    goal = gap(ours, x, t, loop(None), count)
+    tried = {own: gap(ours, x, t, ask(own), count) for own in (2, 3, 4, 6, 8, 12, 16, 24) if own <= steps}
+    chosen = next((own for own, value in tried.items() if value <= goal), steps)
+    contestants = {"xai_lib": lambda _: ask(chosen).sum().item(), "captum loop": lambda _: loop(None).sum().item()}
+    settings = {"images": len(x), "baselines": count, "steps": {"xai_lib": chosen, "captum": steps}}
+    found = compare("b: many baselines at equal completeness gap", contestants, repeats, settings)
+    return found | {"gap": {"captum": goal, "xai_lib by steps": tried}}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer repeats and baselines")
+    parser.add_argument("--out", type=Path, default=OUT)
+    chosen = parser.parse_args(arguments)
+    ours, theirs = models.load("efficientnet_lite0"), package_model()
+    samples = data.load("photos", ids=["coffee"])
+    x = samples.inputs
+    t = compute.logits(ours, x).argmax(1)
+    repeats, count = (2, 10) if chosen.quick else (5, 50)
+    found = [single(ours, theirs, x, t, 150, repeats), many(ours, theirs, x, t, count, 24, 1 if chosen.quick else 2)]
+    write(found, chosen.out)
+
+
+if __name__ == "__main__":
+    main()
