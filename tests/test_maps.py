@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xai_lib import maps
+from xai_lib.agreement import rank_correlation
 from xai_lib.errors import ConfigError, InputError
-from xai_lib.stats import rank_correlation
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def top_values(nested: Mapping[tuple[int, str], Tensor], *, reduce: str) -> None
 
 def running_table(table: pd.DataFrame, how: str) -> None:
     """Table 1 (mean) or 2 (median) of the document, for the first image of this run."""
-    caption = f"The first image of this run, {how} aggregation (Table {1 if how == 'mean' else 2} of the document)."
+    caption = f"The running image, {how} aggregation (document: Table {1 if how == 'mean' else 2})."
     plotting.table(table, caption=caption, name=f"running-{how}")
 
 
