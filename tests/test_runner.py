@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 import tiny_study
 
-from xai_lib.compendium import folders, runner, verify
+from xai_lib.compendium import folders, record, runner, verify
 from xai_lib.compendium.progress import Progress
 from xai_lib.compendium.study import load
 from xai_lib.errors import ConfigError, StoreError
@@ -197,3 +198,20 @@ def test_progress_survives_a_closed_stream() -> None:
         meter = Progress(stream, "tiny", 1.0)
         meter.show(1, 2, changed=True)
         meter.close("done")
+
+
+def test_the_commit_is_that_of_the_repository_and_edits_show(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        own = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-C", str(tmp_path))
+        return subprocess.run(["git", *own, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "kept").write_text("1")
+    git("add", "kept")
+    git("commit", "-qm", "first")
+    head = git("rev-parse", "HEAD")
+    (tmp_path / "untracked").write_text("1")
+    assert record.commit_of(tmp_path) == {"commit": head, "dirty": False}
+    (tmp_path / "kept").write_text("2")
+    assert record.commit_of(tmp_path) == {"commit": head, "dirty": True}
+    assert record.commit_of(tmp_path / "nowhere") == {"commit": None, "dirty": None}

@@ -61,6 +61,7 @@ class Job:
     run_id: str
     publish: bool
     started: datetime.datetime
+    commit: Mapping[str, Any]
 
     @property
     def work(self) -> Path:
@@ -164,6 +165,7 @@ class Job:
                 "started": self.started.isoformat(timespec="seconds"),
                 "finished": finished.isoformat(timespec="seconds"),
                 "seconds": round((finished - self.started).total_seconds(), 3),
+                **self.commit,
             },
             provenance=provenance,
             table=table,

@@ -35,7 +35,7 @@ def compose(
 
     Args:
         study, resolved: what was asked.
-        run: run_id, published, started, finished, seconds.
+        run: run_id, published, started, finished, seconds, and the commit at the start.
         provenance: what `save_results` wrote down in the kernel.
         table: results.csv; an exploratory run gives no verdicts.
         notebook: the executed notebook, for the seconds of each cell.
@@ -49,7 +49,6 @@ def compose(
         "exploratory": resolved.exploratory,
         "parameters": resolved.values,
         "status": "finished",
-        **_commit(study.root),
         "versions": versions(),
         "device": provenance["device"],
         "threads": provenance["threads"],
@@ -70,8 +69,8 @@ def _cells(notebook: NotebookNode) -> list[dict[str, Any]]:
     return [{"index": index, "seconds": seconds or 0.0} for index, seconds in timed]
 
 
-def _commit(root: Path) -> dict[str, Any]:
-    """The commit of the repository and whether tracked files differ from it; None without git."""
+def commit_of(root: Path) -> dict[str, Any]:
+    """The commit of the repository and whether tracked files differ from it, now; None without git."""
     commit = _git(root, "rev-parse", "HEAD")
     status = _git(root, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "dirty": None if status is None else bool(status)}

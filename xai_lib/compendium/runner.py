@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from xai_lib.compendium import folders, processes
+from xai_lib.compendium import folders, processes, record
 from xai_lib.compendium.job import Job, RunResult, without_data
 from xai_lib.compendium.progress import Progress
 from xai_lib.compendium.study import Resolved, Study, load
@@ -109,7 +109,7 @@ def run(
     published = loaded.root / "book" / "runs" / loaded.name
     meter = Progress(progress, f"{loaded.name} {resolved.profile or 'exploratory'}", minutes)
     with processes.signals_raise(), folders.partial(published if publish else local, run_id) as place:
-        job = Job(loaded, resolved, place, run_id, publish, now)
+        job = Job(loaded, resolved, place, run_id, publish, now, record.commit_of(loaded.root))
         try:
             job.execute(limit, meter)
             result = job.finish(published / str(resolved.profile) if publish else local / run_id)
