@@ -202,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=OUT)
     chosen = parser.parse_args(arguments)
-    sizes = {"images": 4, "samples": 10, "steps": 10, "features": 224, "repeats": 3}
+    sizes = {"images": 2, "samples": 4, "steps": 6, "features": 224, "repeats": 3}
     if chosen.quick:
         sizes |= {"images": 2, "samples": 3, "steps": 3, "features": 1792, "repeats": 3}
     if chosen.toy:

@@ -85,8 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
     samples = data.load("photos", ids=["coffee"])
     x = samples.inputs
     t = compute.logits(ours, x).argmax(1)
-    repeats, count = (2, 10) if chosen.quick else (5, 50)
-    found = [single(ours, theirs, x, t, 150, repeats), many(ours, theirs, x, t, count, 24, 1 if chosen.quick else 2)]
+    repeats, count = (2, 10) if chosen.quick else (4, 50)
+    found = [single(ours, theirs, x, t, 150, repeats), many(ours, theirs, x, t, count, 24, 1)]
     write(found, chosen.out)
 
 
