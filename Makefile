@@ -39,7 +39,7 @@ format: $(STAMP)  ## rewrite the sources in the house style
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 
-benchmarks: $(STAMP)  ## speed and memory against what a user would pick instead (about 20 minutes)
+benchmarks: $(STAMP)  ## speed and memory against what a user would pick instead (long; --quick in benchmarks/README.md)
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what was built (not .venv, not runs)
