@@ -37,6 +37,16 @@ def test_blur_keeps_flat_images_and_mass_and_approaches_the_mean():
     torch.testing.assert_close(baselines.blur(dot), baselines.blur(dot, sigma=10 * 41 / 224))
 
 
+@pytest.mark.parametrize(("shape", "sigma"), [((2, 3, 40, 56), 4.0), ((1, 1, 28, 28), 1.25), ((1, 2, 9, 5), 3.0)])
+def test_blur_is_the_gaussian_blur_of_torchvision(shape, sigma):
+    from torchvision.transforms.v2.functional import gaussian_blur
+
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    radius = min(max(1, round(3 * sigma)), min(shape[2:]) - 1)
+    expected = gaussian_blur(x, [2 * radius + 1] * 2, [sigma] * 2)
+    torch.testing.assert_close(baselines.blur(x, sigma=sigma), expected, rtol=0, atol=2e-6)
+
+
 def test_noise_has_the_stated_moments():
     x = torch.full((1, 1, 200, 200), 0.5)
     u = baselines.uniform(x)

@@ -265,3 +265,46 @@ def test_mnist_cnn_reads_digits():
     order = np.random.default_rng(0).permutation(len(samples)).tolist()
     held_out = samples.subset(order[4000:])
     assert accuracy(models.load("mnist_cnn"), held_out.inputs, held_out.targets) > 0.965
+
+
+def noise(n=2):
+    return torch.rand(n, 3, 96, 96, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=torch.channels_last)
+
+
+def test_one_call_for_convolution_and_relu6_gives_equal_logits(lite0, monkeypatch):
+    calls = []
+    own = efficientnet._conv_relu6
+    monkeypatch.setattr(efficientnet, "_conv_relu6", lambda conv, x: calls.append(conv) or own(conv, x))
+    x = noise()
+    expected = lite0(x)  # gradients are enabled: layer by layer
+    assert calls == []
+    with torch.inference_mode():
+        torch.testing.assert_close(lite0(x), expected.detach(), rtol=0, atol=1e-4)
+    n_activations = sum(type(m) is torch.nn.ReLU6 for m in lite0.network.modules())
+    assert len(calls) == n_activations or not efficientnet._may_fuse(x)
+
+
+def test_hooks_see_both_layers_of_a_fused_call(lite0):
+    seen = {}
+    hooks = [
+        lite0.network.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: seen.update({name: o.clone()}))
+        for name in ("stem", "stem_act", "block1.body.depthwise")
+    ]
+    try:
+        with torch.inference_mode():
+            lite0(noise(1))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert len(seen) == 3
+    assert seen["stem"].min() < 0 <= seen["stem_act"].min()
+    cropped = seen["stem"][:, :, 1:, 1:] if seen["stem"].shape != seen["stem_act"].shape else seen["stem"]
+    assert torch.equal(cropped.clamp(0, 6), seen["stem_act"])
+
+
+def test_changed_weights_are_seen_at_once(lite0):
+    other = copy.deepcopy(lite0)
+    other.network.stem.weight.data.zero_()
+    x = noise(1)
+    with torch.inference_mode():
+        assert not torch.equal(other(x), lite0(x))

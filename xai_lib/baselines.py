@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
+from torch.nn import functional
 
 from xai_lib.errors import ConfigError, InputError
 from xai_lib.randomness import key, per_image
@@ -98,7 +98,7 @@ def blur(inputs: Tensor, *, sigma: float | None = None) -> Tensor:
     if not width > 0:
         raise ConfigError(f"baseline 'blur': sigma={sigma}, expected a number above 0")
     radius = min(max(1, round(3 * width)), side - 1)
-    return gaussian_blur(inputs, [2 * radius + 1, 2 * radius + 1], [width, width])
+    return _smooth(_smooth(inputs, width, radius), width, radius, vertical=True)
 
 
 @BASELINES.register(label="Maximum distance", cite="sturmfels2020")
@@ -205,6 +205,17 @@ def _named_reference(name: str, n: int) -> Tensor:
     from xai_lib import data
 
     return data.load(name, n=n, seed=0).inputs
+
+
+def _smooth(images: Tensor, sigma: float, radius: int, *, vertical: bool = False) -> Tensor:
+    """One axis convolved with exp(-t^2 / 2 sigma^2), |t| <= radius, weights summing to 1; borders are mirrored."""
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (weights / weights.sum()).to(images).expand(images.shape[1], 1, 1, -1)
+    margins = (radius, radius, 0, 0)
+    if vertical:
+        kernel, margins = kernel.mT, (0, 0, radius, radius)
+    return functional.conv2d(functional.pad(images, margins, mode="reflect"), kernel, groups=images.shape[1])
 
 
 def _positive(name: str, sigma: float) -> None:

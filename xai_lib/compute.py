@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xai_lib.allocator import keep_freed_memory
 from xai_lib.errors import EngineError, InputError, ModelError
 from xai_lib.registry import SCORES
 from xai_lib.types import Model
@@ -178,6 +179,8 @@ def _run(work: Callable[[Tensor], Tensor], n_rows: int, like: Tensor, max_batch:
     size = default_max_batch(like) if max_batch is None else int(max_batch)
     if size < 1:
         raise InputError(f"max_batch={max_batch}: expected at least 1 row per chunk")
+    if like.device.type == "cpu":
+        keep_freed_memory()
     start = 0
     while start < n_rows:
         index = torch.arange(start, min(start + size, n_rows), device=like.device)

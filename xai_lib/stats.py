@@ -6,17 +6,19 @@ of the images never changes an interval, and its generator is local to the call.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import stats as scipy_stats
 from scipy.special import gammaln
-from torch import Tensor
 
 from xai_lib.errors import ConfigError, InputError
 
-Values = Tensor | np.ndarray | Sequence[float] | pd.Series
+if TYPE_CHECKING:  # this module also serves commands that have no use for torch, whose import takes seconds
+    from torch import Tensor
+
+Values: TypeAlias = "Tensor | np.ndarray | Sequence[float] | pd.Series"
 
 STATISTICS: Mapping[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
 EXACT_UP_TO = 200
@@ -238,7 +240,7 @@ def _slopes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def as_array(values: Any) -> np.ndarray:
     """Tensor, frame column or sequence as float64."""
-    if isinstance(values, Tensor):
+    if hasattr(values, "detach"):
         values = values.detach().cpu().double().numpy()
     return np.asarray(values, dtype=np.float64)
 

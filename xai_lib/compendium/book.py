@@ -22,13 +22,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
 
 from xai_lib.compendium import book_assets, book_bibliography, book_cells, book_notebook, book_runs, book_sphinx, book_verdicts
 from xai_lib.compendium.book_cells import Study
 from xai_lib.compendium.book_pages import Book, fill_blocks
 from xai_lib.compendium.book_runs import Run
+from xai_lib.compendium.notebooks import nbformat
 from xai_lib.errors import ConfigError, StoreError
 
 LOCAL_PAGE = """# Local runs

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
 
 from xai_lib.compendium.book_tokens import fill
+from xai_lib.compendium.notebooks import nbformat
 from xai_lib.errors import StoreError
 
 ALT_LENGTH = (15, 250)

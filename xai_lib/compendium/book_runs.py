@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
 
 from xai_lib.compendium import study
 from xai_lib.compendium.book_words import VERDICTS
+from xai_lib.compendium.notebooks import nbformat
 from xai_lib.errors import StoreError
 
 REQUIRED = (

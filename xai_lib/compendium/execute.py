@@ -36,6 +36,8 @@ def main(request: Path) -> int:
 
 
 def _papermill(asked: dict[str, Any], tell: Any) -> None:
+    # jsonschema would compile a grammar of addresses for three seconds; see xai_lib.compendium.notebooks
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     from papermill import execute_notebook
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine, papermill_engines

@@ -12,10 +12,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import nbformat
-
 from xai_lib import errors
 from xai_lib.compendium import folders, processes, record, verify
+from xai_lib.compendium.notebooks import nbformat
 from xai_lib.compendium.progress import Progress, clock
 from xai_lib.compendium.results import PROVENANCE, RESULTS, read_results, write
 from xai_lib.compendium.study import Resolved, Study

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from nbformat import NotebookNode
 
 import xai_lib
 from xai_lib.compendium.claims import judge
+from xai_lib.compendium.notebooks import NotebookNode
 from xai_lib.compendium.study import Resolved, Study
 from xai_lib.compendium.verify import code_cells
 

@@ -4,16 +4,17 @@ import hashlib
 import json
 import math
 import os
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from xai_lib.errors import InputError, StoreError
-from xai_lib.types import Samples
+
+if TYPE_CHECKING:  # a run starts without torch, whose import takes seconds
+    from xai_lib.types import Samples
 
 COLUMNS = (
     "dataset",
@@ -36,7 +37,7 @@ RESULTS, PROVENANCE = "results.csv", "provenance.json"
 def save_results(
     frame: pd.DataFrame,
     *,
-    samples: Iterable[Samples],
+    samples: "Iterable[Samples]",
     models: Iterable[Any],
     extra: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
@@ -170,7 +171,7 @@ def write(path: Path, text: str) -> None:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}; check space and permissions") from None
 
 
-def _data(samples: Samples) -> dict[str, Any]:
+def _data(samples: "Samples") -> dict[str, Any]:
     return {
         "name": samples.name,
         "fingerprint": samples.fingerprint,
@@ -185,6 +186,7 @@ def _model(model: Any) -> dict[str, Any]:
 
 
 def _machine() -> dict[str, Any]:
-    torch = sys.modules["torch"]
+    import torch  # late: see above
+
     gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
     return {"device": torch.cuda.get_device_name() if gpu else "cpu", "threads": torch.get_num_threads()}

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from nbformat import NotebookNode
 
 from xai_lib.compendium import rules
+from xai_lib.compendium.notebooks import NotebookNode
 from xai_lib.compendium.study import Resolved, Study
 
 ALLOWED_STDERR: tuple[re.Pattern[str], ...] = (re.compile(r"\s*"),)

@@ -10,7 +10,6 @@ The metadata is the text format of the WSOL benchmark of Choe et al. (2020):
 
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from xai_lib.data.decode import fit_boxes, picture, pixels
 from xai_lib.data.places import inside, need
 from xai_lib.data.source import Source, check_size, opens, take
 from xai_lib.errors import ConfigError, DataError
+from xai_lib.imagenet_classes import imagenet_classes
 from xai_lib.registry import DATASETS
 from xai_lib.types import Samples
 
@@ -67,14 +67,6 @@ def imagenet(
     return take("imagenet", split, n, seed, ids, size=size, classes=classes)
 
 
-@cache
-def class_names() -> tuple[str, ...]:
-    """The 1,000 category names that torchvision ships; all differ ("crane bird" and "crane", for instance)."""
-    from torchvision.models._meta import _IMAGENET_CATEGORIES  # two seconds of import time that only these sets need
-
-    return tuple(_IMAGENET_CATEGORIES)
-
-
 @opens("imagenet", "val")
 def open_imagenet(split: str, seed: int, *, size: int = 224, classes: Sequence[int] | None = None) -> Source:
     """The metadata, opened and checked; pictures are read later."""
@@ -93,7 +85,7 @@ def open_imagenet(split: str, seed: int, *, size: int = 224, classes: Sequence[i
             inputs=torch.stack([pixels(picture(_file(root, record.file)), size) for record in picked]),
             targets=torch.tensor([record.label for record in picked], dtype=torch.long),
             ids=tuple(record.id for record in picked),
-            class_names=class_names(),
+            class_names=imagenet_classes(),
             name="imagenet",
             licence=LICENCE,
             redistributable=False,

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from xai_lib.data.decode import fit_boxes, picture, pixels
-from xai_lib.data.imagenet import class_names
 from xai_lib.data.places import REPOSITORY
 from xai_lib.data.source import Source, check_size, opens, take
 from xai_lib.errors import DataError
+from xai_lib.imagenet_classes import imagenet_classes
 from xai_lib.registry import DATASETS
 from xai_lib.types import Samples
 
@@ -68,7 +68,7 @@ def open_photos(split: str, seed: int, *, size: int = 224) -> Source:
             inputs=torch.stack(cuts),
             targets=torch.tensor([row["class"] for row in picked], dtype=torch.long),
             ids=tuple(row["id"] for row in picked),
-            class_names=class_names(),
+            class_names=imagenet_classes(),
             name="photos",
             licence=LICENCE,
             redistributable=True,

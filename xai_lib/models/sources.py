@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torchvision
 from torch import Tensor
 
 from xai_lib.models.weights import Source, expected_sha256, find, read
@@ -32,6 +31,8 @@ def source_of(name: str) -> Source:
         return Source(filename, digest, package=f"{name}_pytorch_model")
     if name == "mnist_cnn":
         return Source("mnist_cnn.safetensors", how="python -m xai_lib.models.recipes mnist_cnn")
+    import torchvision  # late: two seconds that the other models need not wait
+
     url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
     filename = url.rpartition("/")[2]
     how = f"allow the download from {url} with allow_download=True or XAI_ALLOW_DOWNLOAD=1"
@@ -50,11 +51,6 @@ def state_of(name: str, given: str | Path | None, allow_download: bool | None) -
     path = find(name, source, weights=given, allow_download=allow_download, works_now=WORKS_NOW)
     state, digest = read(path, sha256=expected_sha256(path, source))
     return state, digest, path
-
-
-def imagenet_classes() -> tuple[str, ...]:
-    """The names of the 1,000 ImageNet classes, in the order of the logits."""
-    return tuple(torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"])
 
 
 def imagenet_traits(parameters: int, top1: float, *, size: int = 224, needs_weights: bool = True) -> dict[str, Any]:

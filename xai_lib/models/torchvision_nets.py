@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import nn
 
+from xai_lib.imagenet_classes import imagenet_classes
 from xai_lib.models.folding import fold_batch_norms
-from xai_lib.models.sources import imagenet_classes, imagenet_traits, state_of
+from xai_lib.models.sources import imagenet_traits, state_of
 from xai_lib.models.weights import fill
 from xai_lib.models.wrapper import PixelModel
 from xai_lib.registry import MODELS
@@ -19,6 +19,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def blank(name: str) -> nn.Module:
     """torchvision's net without weights (meta device); Inception v3 without auxiliary head and without its own rescaling."""
     own = {"aux_logits": False, "init_weights": False, "transform_input": False} if name == "inception_v3" else {}
+    import torchvision  # late: two seconds that the other models need not wait
+
     with torch.device("meta"):
         return torchvision.models.get_model(name, weights=None, **own).eval()
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from xai_lib.errors import ConfigError
+from xai_lib.imagenet_classes import imagenet_classes
 from xai_lib.models import efficientnet, nets
-from xai_lib.models.sources import imagenet_classes, imagenet_traits, state_of
+from xai_lib.models.sources import imagenet_traits, state_of
 from xai_lib.models.weights import fill
 from xai_lib.models.wrapper import PixelModel
 from xai_lib.registry import MODELS
