@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import bench_memory, bench_metrics, bench_paths
+from benchmarks import bench_engine, bench_memory, bench_metrics, bench_paths
 
-for script in (bench_paths, bench_metrics, bench_memory):
+for script in (bench_paths, bench_metrics, bench_memory, bench_engine):
     script.main(sys.argv[1:])

@@ -1,5 +1,7 @@
 """The experiments of `baseline_study` on toys: labels, oracles, slow twins."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,9 +54,9 @@ def test_measure_asks_the_metric_and_records_its_parameters(case):
 
 def test_one_baseline_of_each_kind(case):
     kinds = ["black", "white", "uniform", "blur"]
-    made = choice.single_maps(case, kinds, steps=3)
+    made = choice.single_maps(case, kinds=kinds, steps=3)
     assert list(made) == [*kinds, "uniform, second draw"]
-    frame = checked(choice.table(case, made, kinds, fraction=0.1, reduce="sum"))
+    frame = checked(choice.single_table(case, kinds=kinds, steps=3, fraction=0.1, reduce="sum"))
     pairs = frame[(frame.metric == "rank_correlation") & frame.method.str.contains(" vs ")]
     assert len(pairs) == 6 * 4
     by_hand = pairs.groupby("sample").value.mean()
@@ -64,7 +66,7 @@ def test_one_baseline_of_each_kind(case):
     assert not np.allclose(of(frame, "rank_correlation", choice.TWO_DRAWS), 1)
     assert (of(frame, "kept_accuracy", "whole image") == 1).all()
     with pytest.raises(ConfigError, match="black and uniform"):
-        choice.single_maps(case, ["white"], steps=2)
+        choice.single_maps(case, kinds=["white"], steps=2)
 
 
 def test_regions_have_the_sizes_they_claim(case):
@@ -82,7 +84,7 @@ def test_regions_have_the_sizes_they_claim(case):
 def test_blindness_of_a_black_baseline_in_closed_form(case):
     """f = sum x: attributions are x - x', so the share on the darkest tenth is known."""
     linear = Case(toys.linear([[1.0] * 768]), case.samples, torch.zeros(4, dtype=torch.int64))
-    made = choice.single_maps(linear, ["black", "max_distance", "uniform"], steps=1)
+    made = choice.single_maps(linear, kinds=["black", "max_distance", "uniform"], steps=1)
     frame = choice.blindness(linear, made)
     x = case.inputs.flatten(1).double()
     k = int(0.1 * 768)
@@ -93,7 +95,7 @@ def test_blindness_of_a_black_baseline_in_closed_form(case):
 
 def test_the_reference_has_not_been_seen(case):
     """Maps of the first S baselines are compared with the mean over baselines S + 1 to L."""
-    nested, _ = many.nested_maps(case, "uniform", (1, 2, 5), steps=2)
+    nested = many.nested(case, "uniform", (1, 2, 5), steps=2)
     frame = many.approach(case, "uniform", nested, reduce="sum")
     single = [
         explainer(case, "integrated_gradients", steps=2, baseline=lambda x, b=b: baselines.draw("uniform", x, b))(
@@ -124,7 +126,7 @@ def test_patch_table_and_its_averages(case):
     frame = checked(many.conditions_table(case, "uniform", (1, 2, 4), steps=2, fraction=0.1, reduce="sum"))
     both = np.stack([of(frame, many.PATCH, f"uniform x{b} mean") for b in (2, 4)])
     np.testing.assert_allclose(of(frame, many.PATCH, "uniform mean of B>1"), both.mean(0))
-    a = many.nested_maps(case, "uniform", (1, 2, 4), steps=2)[0][4, "median"]
+    a = many.nested_maps(case, kind="uniform", counts=(1, 2, 4), steps=2)["4 median"]
     masks = contours.patch_masks(maps.reduce(a, "sum"), fraction=0.1)
     np.testing.assert_allclose(of(frame, "contour_patch_area", "uniform x4 median"), masks.flatten(1).double().mean(1))
     first = many.running_table(case, frame, "uniform", (1, 2, 4), "mean")
@@ -158,7 +160,15 @@ def test_shared_explainers_notice_another_model_and_another_draw(case):
 def test_table3_has_eight_metrics_for_every_count(case):
     frame = checked(
         quality.table3(
-            case, "uniform", (1, 3), steps=2, n_samples=2, radius=0.05, stages=2, features_fraction=0.1, reduce="sum"
+            case,
+            kind="uniform",
+            counts=(1, 3),
+            steps=2,
+            n_samples=2,
+            radius=0.05,
+            stages=2,
+            features_fraction=0.1,
+            reduce="sum",
         )
     )
     assert set(frame.metric) == {*quality.BETTER, "avg_sensitivity_fresh"}
@@ -169,9 +179,8 @@ def test_table3_has_eight_metrics_for_every_count(case):
 
 
 def test_convergence_states_and_measures(case):
-    frame, made, used = many.convergence(case, "uniform", tolerance=0.6, max_baselines=20, steps=2)
-    assert made.shape == case.inputs.shape
-    assert set(used % 5) == {0}
+    frame = many.convergence_rows(case, kind="uniform", tolerance=0.6, max_baselines=20, steps=2)
+    assert set(of(frame, "baselines_needed", "auto at 0.6") % 5) == {0}
     assert set(frame.metric) == {"baselines_needed", "stated_error", "measured_error"}
     assert len(checked(frame)) == 12
 
@@ -184,3 +193,17 @@ def test_interpolation_runs_from_baseline_to_image(case):
     whole = compute.scores(case.model, case.inputs[1:2], case.targets[1:2], score="prob")
     assert probability[2] == pytest.approx(whole.item(), rel=1e-5)
     assert norm.shape == (3,)
+
+
+def test_the_plan_and_the_notebook_ask_for_the_same():
+    """The shards that the latest smoke run on this machine used are those of `works`, no more and no fewer."""
+    from xai_lib.compendium import planning, study, tasks
+
+    loaded = study.load("baseline_study")
+    finished = sorted((loaded.root / "runs" / loaded.name).glob("2*/run.json"))
+    records = [json.loads(path.read_text()) for path in finished]
+    mine = [r for r in records if r["profile"] == "smoke" and r.get("made_with") == tasks.made_with()]
+    if not mine:
+        pytest.skip("no smoke run of this very code here; `make book` makes one")
+    stages = planning.works_of(loaded, loaded.resolve("smoke"))
+    assert {task.key for stage in stages for work in stage for task in work.tasks()} == set(mine[-1]["shards"]["keys"])

@@ -1,5 +1,6 @@
 """Generated cells at the end of a study chapter: results against the document, limits, questions, provenance, references."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,6 +62,16 @@ def questions(study: Study, run: Run) -> str:
     return section(run.prefix, "questions", "Questions", "\n\n".join(parts)) if parts else ""
 
 
+def shards_row(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How many shards of the store the numbers come from, what they took, and the hash of their names."""
+    shards = record.get("shards") or {}
+    if not shards.get("n"):
+        return []
+    digest = hashlib.sha256("\n".join(shards["keys"]).encode()).hexdigest()
+    text = f"{shards['n']}, computed in {duration(shards['seconds'])}; {code(digest)} over their names in run.json"
+    return [("Shards", text)]
+
+
 def provenance(study: Study, run: Run, sources: Sequence[str]) -> str:
     """Element 16: which run made this page, on what, how long each cell took, and how to check it."""
     record = run.record
@@ -80,6 +91,7 @@ def provenance(study: Study, run: Run, sources: Sequence[str]) -> str:
         ("Seeds", code(seeds) if seeds not in (None, [], {}) else "none"),
         *((f"Data {d['name']}", code(d.get("fingerprint", "–"))) for d in record["data"]),
         *((f"Weights {m['name']}", code(m.get("weights_sha256") or "untrained")) for m in record["models"]),
+        *shards_row(record),
         ("results.csv", code(record.get("results_sha256") or "–")),
         ("notebook.ipynb", code(record.get("notebook_sha256") or "–")),
     ]

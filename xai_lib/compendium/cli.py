@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 import xai_lib
-from xai_lib.compendium import doctor, listing, runner, study
+from xai_lib.compendium import compare, doctor, listing, processes, runner, study, sweep
 from xai_lib.errors import ConfigError, XaiError
 
-INTERRUPTED = 130
+INTERRUPTED, QUARANTINED = 130, 3
 TABLES = ("methods", "metrics", "baselines", "datasets", "models")
 
 
@@ -75,6 +75,20 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--publish", action="store_true", help="replace the run that the book shows (book/runs/)")
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="wall-clock limit; three times the profile's minutes")
     run.add_argument("--dry-run", action="store_true", help="check everything, print the parameters as YAML, start nothing")
+    run.add_argument("--engine", default="serial", metavar="ENGINE", help="serial, local:N, dask:ADDRESS or dask-file:PATH")
+    run.add_argument("--shard", metavar="I/N", help="only compute the I-th of N parts into the store, without the notebook")
+    run.add_argument("--task-timeout", type=float, metavar="SECONDS", help="limit for one shard (not with the serial engine)")
+    plans = add("plan", _plan, "estimate what a study would compute, and how long it would take here")
+    plans.add_argument("study", metavar="STUDY", help="name of a study (see `xai list`)")
+    plans.add_argument("--profile", help="registered set of parameters; smoke when not given")
+    plans.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="set one parameter")
+    plans.add_argument("-f", "--file", type=Path, metavar="FILE", help="YAML file of parameters; -p comes after it")
+    plans.add_argument("--engine", default="serial", metavar="ENGINE", help="for how many workers the minutes are shared out")
+    status = add("status", _status, "what the store holds: sound, stale and damaged shards")
+    status.add_argument("--delete-stale", action="store_true", help="delete shards that other versions made")
+    add("verify", _verify, "read every shard of the store and compare it with its checksum")
+    sweep.add_arguments(add("sweep", lambda asked: sweep.command(asked, say), "run a study for a grid of parameters"))
+    compare.add_arguments(add("compare", lambda asked: compare.command(asked, say), "show how runs differ"))
     lists = add("list", _list, "list studies, or what is registered")
     kinds = lists.add_mutually_exclusive_group()
     for table in TABLES:
@@ -101,12 +115,55 @@ def _run(asked: argparse.Namespace) -> int:
         kind = f"profile {resolved.profile}" if resolved.profile else "exploratory: gives no verdict"
         say(f"# {loaded.name}, {kind}\n{yaml.safe_dump(resolved.values, sort_keys=False, allow_unicode=True)}".rstrip())
         return 0
+    if asked.shard or asked.engine != "serial":
+        code = _compute(asked, chosen)
+        if asked.shard or code not in (0, QUARANTINED):
+            return code
     result = runner.run(asked.study, timeout=asked.timeout, **chosen)
     if result.record:
         say(result.message)
     else:
         _complain(f"xai: {result.message}")
     return result.exit_code
+
+
+def _compute(asked: argparse.Namespace, chosen: dict[str, Any]) -> int:
+    """Fill the store by an engine; the notebook then finds its results there."""
+    from xai_lib.compendium import planning  # late: loads torch
+
+    loaded, resolved = runner.prepare(asked.study, **chosen)
+    runner.require_data(loaded, resolved)
+    with processes.signals_raise():
+        summary = planning.compute(loaded, resolved, engine=asked.engine, shard=asked.shard, timeout=asked.task_timeout)
+    say(planning.report(summary))
+    return QUARANTINED if summary.left_out or summary.lost else 0
+
+
+def _plan(asked: argparse.Namespace) -> int:
+    from xai_lib.compendium import benchmark, engine, planning  # late: loads torch
+
+    overrides = study.read_yaml(asked.file) if asked.file else {}
+    overrides |= dict(_assignment(text) for text in asked.parameter)
+    loaded, resolved = runner.prepare(asked.study, profile=asked.profile, overrides=overrides)
+    runner.require_data(loaded, resolved)
+    workers = engine.workers_of(asked.engine)
+    say(planning.table(planning.plan(planning.works_of(loaded, resolved), benchmark.default_store()), workers))
+    return 0
+
+
+def _status(asked: argparse.Namespace) -> int:
+    from xai_lib.compendium import storage
+
+    say(storage.status(delete_stale=asked.delete_stale))
+    return 0
+
+
+def _verify(asked: argparse.Namespace) -> int:
+    from xai_lib.compendium import storage
+
+    text, code = storage.verify()
+    say(text)
+    return code
 
 
 def _assignment(text: str) -> tuple[str, str]:

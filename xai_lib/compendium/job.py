@@ -15,7 +15,7 @@ from typing import Any
 from xai_lib import errors
 from xai_lib.compendium import folders, processes, record, verify
 from xai_lib.compendium.notebooks import nbformat
-from xai_lib.compendium.progress import Progress, clock
+from xai_lib.compendium.progress import WORK_FILE, Progress, clock
 from xai_lib.compendium.results import PROVENANCE, RESULTS, read_results, write
 from xai_lib.compendium.study import Resolved, Study
 from xai_lib.errors import DataError, EngineError, ModelError, StoreError, XaiError
@@ -108,7 +108,7 @@ class Job:
             cells = [event for event in self.events if event["event"] == "cell"]
             if cells:
                 total = cells[-1]["of"]
-            meter.show(max(0, len(cells) - 1), total, changed=len(cells) != seen)
+            meter.show(max(0, len(cells) - 1), total, changed=len(cells) != seen, inside=self._inside())
             seen = len(cells)
             left = end - monotonic()
             if left <= 0:
@@ -118,6 +118,13 @@ class Job:
                 process.wait(timeout=min(0.2, left))
         if total and process.returncode == 0:
             meter.show(total, total, changed=True)
+
+    def _inside(self) -> str:
+        """What the cell at work says of itself (see `progress.Meter`)."""
+        try:
+            return str(json.loads((self.work / WORK_FILE).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return ""
 
     def _judge_end(self, status: int) -> None:
         """Raise what the executor wrote down, with the exit code of the error in the notebook."""

@@ -56,6 +56,8 @@ def compose(
         "seeds": sorted(int(seed) for seed in table["seed"].unique()),
         "data": provenance["data"],
         "models": provenance["models"],
+        "shards": provenance.get("shards", {"n": 0, "seconds": 0.0, "keys": []}),
+        "made_with": provenance.get("made_with", {}),
         "extra": provenance["extra"],
         "verdicts": [verdict.record() for verdict in verdicts],
         "cells": _cells(notebook),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from xai_lib.compendium import ledger
+from xai_lib.compendium.tasks import made_with
 from xai_lib.errors import InputError, StoreError
 
 if TYPE_CHECKING:  # a run starts without torch, whose import takes seconds
@@ -68,12 +70,18 @@ def save_results(
         "data": [_data(item) for item in samples],
         "models": [_model(item) for item in models],
         **_machine(),
-        "extra": dict(extra or {}),
+        "shards": {"n": len(ledger.shards), "seconds": round(sum(ledger.shards.values()), 3), "keys": sorted(ledger.shards)},
+        "made_with": made_with(),
+        "extra": {**({"quarantined": _quarantined()} if ledger.left_out else {}), **dict(extra or {})},
         "results_sha256": hashlib.sha256(content.encode()).hexdigest(),
     }
     write(Path(folder) / PROVENANCE, json.dumps(record, indent=1, sort_keys=True, allow_nan=False))
     print(f"{RESULTS}: {len(table)} results of {table['method'].nunique()} conditions and {table['metric'].nunique()} metrics.")
     return table
+
+
+def _quarantined() -> list[dict[str, str]]:
+    return [{"item": name, "reason": why} for name, why in sorted(ledger.left_out.items())]
 
 
 def checked(frame: pd.DataFrame) -> pd.DataFrame:

@@ -20,8 +20,8 @@ from xai_lib.compendium.rules import Rule
 from xai_lib.compendium.sources import notebook_defaults, read_yaml
 from xai_lib.errors import ConfigError, unknown
 
-__all__ = ["COLUMNS", "Claim", "Profile", "Resolved", "Study", "load", "names", "notebook_defaults", "read_results", "root"]
-__all__ += ["read_yaml", "save_results"]
+__all__ = ["COLUMNS", "Claim", "Profile", "Resolved", "Study", "load", "names", "notebook_defaults", "read_results"]
+__all__ += ["read_yaml", "root", "save_results"]
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 SMOKE = "smoke"

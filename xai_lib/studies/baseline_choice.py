@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xai_lib import BASELINES, agreement, baselines, compute, contours, maps
+from xai_lib.compendium.experiments import stored, study_task
 from xai_lib.errors import ConfigError
 from xai_lib.studies.case import Case, explainer, measure, rows
 
@@ -18,7 +19,8 @@ TWO_DRAWS = "uniform, two draws"
 REGIONS = ("whole image", "hull", "rectangle", "polylines", "centre patch", "random patch", "top pixels", "random pixels")
 
 
-def single_maps(case: Case, kinds: Sequence[Any], *, steps: int) -> dict[str, Tensor]:
+@study_task(label="Integrated Gradients from one baseline of each kind")
+def single_maps(case: Case, *, kinds: Sequence[Any], steps: int) -> dict[str, Tensor]:
     """Integrated Gradients from one baseline of each kind, and a second draw of uniform noise as the floor.
 
     Returns:
@@ -41,10 +43,10 @@ def _second_draw(case: Case) -> Any:
     return lambda inputs: baselines.draw("uniform", inputs, 1, seed=case.seed)
 
 
-def table(
-    case: Case, attributions: Mapping[str, Tensor], kinds: Sequence[Any], *, fraction: float, reduce: str
-) -> pd.DataFrame:
+@study_task(label="What one baseline of each kind changes")
+def single_table(case: Case, *, kinds: Sequence[Any], steps: int, fraction: float, reduce: str) -> pd.DataFrame:
     """Everything this module measures, for the maps of `single_maps`; the regions are those of the black baseline."""
+    attributions = stored(case, single_maps, kinds=kinds, steps=steps)
     return pd.concat(
         [
             agreement_of_kinds(case, attributions, fraction=fraction, reduce=reduce),

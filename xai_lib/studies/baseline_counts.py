@@ -1,7 +1,6 @@
 """Study `baseline_study`, part 2: many random baselines (claims A2 to A5, A13 of document 000, and its future work)."""
 
 from collections.abc import Mapping, Sequence
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from xai_lib import BASELINES, agreement, baselines, compute, contours, maps, stats
+from xai_lib.compendium.experiments import stored, study_task
 from xai_lib.methods.path import nested_aggregates, until_stable
 from xai_lib.studies.case import Case, measure, rows
 
@@ -26,14 +26,20 @@ def label_of(kind: str, count: int, how: str) -> str:
     return f"{kind} x1" if count == 1 else f"{kind} x{count} {how}"
 
 
-def nested_maps(case: Case, kind: Any, counts: Sequence[int], *, steps: int) -> tuple[Nested, float]:
-    """Mean and median maps for all counts from one computation, and the seconds it took."""
-    start = perf_counter()
+@study_task(label="Aggregated maps for several numbers of random baselines")
+def nested_maps(case: Case, *, kind: Any, counts: Sequence[int], steps: int) -> dict[str, Tensor]:
+    """Mean and median maps for all counts from one computation, {"5 mean": (n, c, h, w), ...}."""
     made = nested_aggregates(
         case.model, case.inputs, case.targets, counts=counts, baseline=kind, steps=steps, seed=case.seed, score=case.score,
         max_batch=case.max_batch,
     )  # fmt: skip
-    return made, perf_counter() - start
+    return {f"{count} {how}": a for (count, how), a in made.items()}
+
+
+def nested(case: Case, kind: Any, counts: Sequence[int], *, steps: int) -> Nested:
+    """The maps of `nested_maps` by (count, aggregate), from the store."""
+    made = stored(case, nested_maps, kind=kind, counts=list(counts), steps=steps)
+    return {(int(name.split()[0]), name.split()[1]): a for name, a in made.items()}
 
 
 def conditions(kind: str, nested: Nested) -> dict[str, Tensor]:
@@ -68,9 +74,7 @@ def approach(case: Case, kind: str, nested: Nested, *, reduce: str) -> pd.DataFr
 def patches(case: Case, kind: str, nested: Nested, *, fraction: float, reduce: str, fill: str = "black") -> pd.DataFrame:
     """Confidence in the contour patch of every condition, with its area and two controls of equal area (claims A3 to A5).
 
-    Metrics: contour_patch_prediction, contour_patch_area, equal_area_random, equal_area_centre, patch_keeps_class, and
-    area_adjusted_confidence, the confidence less what the patch's area explains (see `adjust_for_area`). Labels ending in
-    "mean of B>1" average an image's values over all counts above 1.
+    Metrics: contour_patch_prediction, contour_patch_area, equal_area_random, equal_area_centre, patch_keeps_class.
     """
     own: dict[str, Any] = {"fraction": fraction, "reduce": reduce, "seed": case.seed}
     shared: dict[str, Any] = {**own, "fill": fill, "max_batch": case.max_batch}
@@ -83,17 +87,29 @@ def patches(case: Case, kind: str, nested: Nested, *, fraction: float, reduce: s
         masks = contours.patch_masks(maps.reduce(a, reduce), fraction=fraction, seed=case.seed)
         kept = compute.logits(case.model, contours.fill_outside(case.inputs, masks, fill), max_batch=case.max_batch)
         frames.append(rows(case, label, "patch_keeps_class", (kept.argmax(1) == case.targets).double()))
-    frame = pd.concat(frames)
-    frame = pd.concat([frame, adjust_for_area(frame)])
-    return pd.concat([frame, *(averaged(case, frame, kind, how) for how in ("mean", "median"))])
+    return pd.concat(frames)
+
+
+@study_task(label="What several random baselines change")
+def count_rows(case: Case, *, kind: Any, counts: Sequence[int], steps: int, fraction: float, reduce: str) -> pd.DataFrame:
+    """`approach` and `patches` for one kind of random baseline."""
+    made, name = nested(case, kind, counts, steps=steps), BASELINES.split(kind)[0]
+    return pd.concat([approach(case, name, made, reduce=reduce), patches(case, name, made, fraction=fraction, reduce=reduce)])
 
 
 def conditions_table(case: Case, kind: Any, counts: Sequence[int], *, steps: int, fraction: float, reduce: str) -> pd.DataFrame:
-    """`approach` and `patches` for one kind of random baseline."""
-    nested, _ = nested_maps(case, kind, counts, steps=steps)
-    label = BASELINES.split(kind)[0]
-    approaching = approach(case, label, nested, reduce=reduce)
-    return pd.concat([approaching, patches(case, label, nested, fraction=fraction, reduce=reduce)])
+    """`count_rows` of all images, and what follows from all of them together.
+
+    Further metric: area_adjusted_confidence, the confidence less what the patch's area explains (see `adjust_for_area`). Labels
+    that end in "of B>1" average an image's values over all counts above 1.
+    """
+    own = {"steps": steps, "fraction": fraction, "reduce": reduce}
+    frame = stored(case, count_rows, kind=kind, counts=list(counts), **own)
+    patch = frame[~frame.metric.str.startswith("agreement_")]
+    patch = pd.concat([patch, adjust_for_area(patch)])
+    name = BASELINES.split(kind)[0]
+    approaching = frame[frame.metric.str.startswith("agreement_")]
+    return pd.concat([approaching, patch, *(averaged(case, patch, name, how) for how in ("mean", "median"))])
 
 
 def adjust_for_area(frame: pd.DataFrame) -> pd.DataFrame:
@@ -150,16 +166,15 @@ def running_table(case: Case, frame: pd.DataFrame, kind: str, counts: Sequence[i
     return pd.DataFrame(lines)
 
 
-def convergence(
-    case: Case, kind: Any, *, tolerance: float, max_baselines: int, steps: int
-) -> tuple[pd.DataFrame, Tensor, np.ndarray]:
+@study_task(label="How many baselines are enough")
+def convergence_rows(case: Case, *, kind: Any, tolerance: float, max_baselines: int, steps: int) -> pd.DataFrame:
     """`n_baselines: auto` on every image: baselines used, error stated, and the error held against other baselines.
 
     The check draws as many baselines again with another seed; two independent means with stated relative error e differ by
     about sqrt(2) e, so measured = ||A - A'|| / (sqrt(2) ||(A + A') / 2||).
 
     Returns:
-        rows (baselines_needed, stated_error, measured_error), the maps, and the counts.
+        Rows baselines_needed, stated_error, measured_error.
     """
     own: dict[str, Any] = {"baseline": kind, "steps": steps, "score": case.score, "max_batch": case.max_batch}
     made, used, stated = until_stable(
@@ -173,14 +188,13 @@ def convergence(
         )[count, "mean"][0]  # fmt: skip
         measured.append(float((made[i] - again).norm() / (2**0.5 * ((made[i] + again) / 2).norm())))
     label = f"auto at {tolerance:g}"
-    frame = pd.concat(
+    return pd.concat(
         [
             rows(case, label, "baselines_needed", used.double()),
             rows(case, label, "stated_error", stated, flag="one baseline or noise only"),
             rows(case, label, "measured_error", measured),
         ]
     )
-    return frame, made, used.numpy()
 
 
 def interpolation(case: Case, image: int, alphas: Sequence[float], kind: Any) -> tuple[Tensor, np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from xai_lib import maps, randomness
+from xai_lib.compendium.experiments import study_task
 from xai_lib.methods.path import nested_aggregates
 from xai_lib.metrics.robustness import robustness_profile
 from xai_lib.studies.baseline_counts import label_of
@@ -61,11 +62,12 @@ def _state(model: Model) -> str:
     return str([float(v.double().sum()) for v in model.state_dict().values()])
 
 
+@study_task(label="Eight metrics for several numbers of baselines")
 def table3(
     case: Case,
+    *,
     kind: Any,
     counts: Sequence[int],
-    *,
     steps: int,
     n_samples: int,
     radius: float,

@@ -1,7 +1,7 @@
 """A case: one model, its samples, the explained classes; and the tidy rows that are measured on it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -10,6 +10,9 @@ import pandas as pd
 from torch import Tensor
 
 from xai_lib import METHODS, METRICS, compute, data, models
+from xai_lib.compendium import ledger
+from xai_lib.data.source import choose, open_source
+from xai_lib.errors import DataError
 from xai_lib.scores import choose_targets
 from xai_lib.types import Model, Samples, Spec
 
@@ -24,6 +27,7 @@ class Case:
     score    the explained scalar
     seed     of every random draw
     prefix   put before method labels, so that a second case has its own rows
+    spec     how to open it again by name, plain JSON; None for a case made by hand
     """
 
     model: Model
@@ -33,6 +37,7 @@ class Case:
     seed: int = 0
     prefix: str = ""
     max_batch: int | None = None
+    spec: Mapping[str, Any] | None = None
 
     @property
     def inputs(self) -> Tensor:
@@ -42,9 +47,7 @@ class Case:
     def first(self, n: int) -> "Case":
         """The same case on its first n samples."""
         n = min(n, len(self.samples))
-        return Case(
-            self.model, self.samples.subset(range(n)), self.targets[:n], self.score, self.seed, self.prefix, self.max_batch
-        )
+        return replace(self, samples=self.samples.subset(range(n)), targets=self.targets[:n])
 
 
 def open_case(
@@ -58,6 +61,7 @@ def open_case(
     seed: int = 0,
     prefix: str = "",
     max_batch: int = 0,
+    shard: int = 8,
 ) -> Case:
     """Load a model and n samples, and choose what is explained.
 
@@ -69,17 +73,56 @@ def open_case(
         target: "predicted" or "label".
         score, seed, prefix: see `Case`.
         max_batch: most rows per pass, 0 chooses.
+        shard: images that are computed and stored together; a run that is interrupted loses at most these.
     """
     net = models.load(model)
     limit = max_batch or None
     name, own = data_spec(dataset)
-    samples = data.load(name, **own) if "ids" in own else data.load(name, n=n, seed=seed, **own)
+    chosen = {"ids": own.pop("ids")} if "ids" in own else {"n": n}
+    samples = readable(name, seed=seed, **chosen, **own)
     if running_class is not None and name == "imagenet":
-        leader = data.load(name, n=1, seed=seed, classes=[running_class], **own)
+        leader = readable(name, n=1, seed=seed, classes=[running_class], **own)
         others = [i for i in samples.ids if i not in leader.ids]
-        samples = data.load(name, ids=[*leader.ids, *others][:n], **own)
+        samples = readable(name, ids=[*leader.ids, *others][:n], **own)
     out = compute.logits(net, samples.inputs, max_batch=limit)
-    return Case(net, samples, choose_targets(out, samples.targets, target), score, seed, prefix, limit)
+    spec = {
+        "model": model,
+        "weights": net.weights_sha256,
+        "dataset": name,
+        "own": {k: v for k, v in own.items() if k != "split"},
+        "split": own.get("split"),
+        "data_seed": seed,
+        "score": score,
+        "seed": seed,
+        "prefix": prefix,
+        "shard": shard,
+    }
+    return Case(net, samples, choose_targets(out, samples.targets, target), score, seed, prefix, limit, spec)
+
+
+def readable(name: str, **asked: Any) -> Samples:
+    """`data.load` without the pictures that cannot be read; those are noted in the record of the run.
+
+    Raises:
+        DataError: the set is missing, or none of the pictures can be read.
+    """
+    try:
+        return data.load(name, **asked)
+    except DataError:
+        request = {key: asked.pop(key) for key in ("n", "ids", "split", "seed") if key in asked}
+    source = open_source(name, split=request.get("split"), seed=request.get("seed", 0), **asked)
+    chosen = choose(source, request.get("n"), request.get("seed", 0), request.get("ids"))
+    good = []
+    for row in chosen:
+        try:
+            source.read([row])
+            good.append(row)
+        except DataError as error:
+            ledger.left_out[str(source.ids[row])] = str(error)
+            last = error
+    if not good:
+        raise last
+    return source.read(good)
 
 
 def data_spec(dataset: Spec) -> tuple[str, dict[str, Any]]:
