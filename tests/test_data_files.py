@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -114,7 +115,9 @@ def bomb():
     """A PNG that claims 60,000 x 60,000 pixels."""
     buffer = io.BytesIO()
     Image.new("L", (1, 1)).save(buffer, "PNG")
-    return buffer.getvalue().replace(struct.pack(">2I", 1, 1), struct.pack(">2I", 60_000, 60_000), 1)
+    content = buffer.getvalue()
+    header = b"IHDR" + struct.pack(">2I", 60_000, 60_000) + content[24:29]
+    return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
 
 
 @pytest.mark.parametrize(

@@ -306,3 +306,11 @@ def test_each_worker_has_a_gpu_of_its_own_and_its_share_of_the_cores(monkeypatch
     assert sorted(found.values()) == [("3", "4"), ("5", "4")]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert engine._gpus() == []
+
+
+def test_arrays_come_back_in_the_order_in_which_they_were_written(store):
+    """The payload's own order is arbitrary, and differs between processes; tables that follow it would differ, too."""
+    names = [f"{k * 7 % 23} x" for k in range(23)]
+    store.write({"a": 1}, {name: np.zeros(3, np.float32 if k % 2 else np.float64) for k, name in enumerate(names)})
+    for _ in range(5):
+        assert list(store.read({"a": 1}).arrays) == names

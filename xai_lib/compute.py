@@ -58,6 +58,9 @@ def _check_model(model: Model, inputs: Tensor) -> None:
         return
     if any(module.training for module in model.modules()):
         raise ModelError("the model is in training mode, so equal inputs give different outputs; call model.eval()")
+    bad = [name for name, p in model.named_parameters() if p.is_floating_point() and not bool(torch.isfinite(p.detach().sum()))]
+    if bad:
+        raise ModelError(f"the model's parameters hold NaN or infinity in {', '.join(bad[:5])}; load its weights again")
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
     if first is not None and (first.dtype, first.device) != (inputs.dtype, inputs.device):
         raise InputError(
@@ -162,7 +165,13 @@ def gradient_rows(
         points, targets = rows(index)
         with torch.enable_grad():
             points = _layout(points.detach()).requires_grad_(True)
-            out = _checked(model(points), points)
+            try:
+                out = _checked(model(points), points)
+            except RuntimeError as error:
+                if "leaf Variable that requires grad" not in str(error):
+                    raise
+                text = "the model's first layer changes its input in place; let it work on a copy"
+                raise ModelError(f"not differentiable: {text}") from error
             _check_classes(out, targets)
             value = function(out, targets)
             gradient = None

@@ -88,6 +88,7 @@ def straight_line(inputs: Tensor, baselines: Tensor, *, steps: int, rule: str, n
         steps, rule: as in `quadrature`, or "staggered" with the `numbers` of the paths.
         numbers: for "staggered": which path of its image each row is, n numbers from 0.
     """
+    inputs, baselines = inputs.detach(), baselines.detach()
     if rule == "staggered" and len(numbers) == len(inputs):
         positions, weights = (torch.as_tensor(v).to(inputs) for v in staggered(steps, numbers))
     else:

@@ -21,7 +21,7 @@ from xai_lib.compendium.faultpoints import point
 from xai_lib.compendium.progress import Meter
 from xai_lib.compendium.store import Arrays, Shard, Store
 from xai_lib.compendium.study import root
-from xai_lib.compendium.tasks import LEFT_OUT, Outcome, Task, at_work, chunks, item_name
+from xai_lib.compendium.tasks import LEFT_OUT, Outcome, Task, at_work, chunks, item_name, left_out_of, passing
 from xai_lib.errors import ConfigError, DataError, EngineError, StoreError
 
 SHARD = 8
@@ -95,8 +95,11 @@ def calculate(
         StoreError, EngineError, ConfigError: see `tasks.perform`; what is finished stays.
     """
     wanted = {task.key: task for task in tasks}
-    missing = [task for task in wanted.values() if not store.has(task.request)]
+    told = {task.key: left_out_of(store, task.request) for task in wanted.values() if store.has(task.request)}
+    missing = [task for key, task in wanted.items() if key not in told or passing(told[key])]
     summary = Summary(known=len(wanted) - len(missing))
+    for left in told.values():
+        summary.left_out |= {} if passing(left) else left
     start = monotonic()
     with Meter(progress, label, sum(len(task.items) for task in missing)) as meter:
         for outcome in engine.run(missing, store, timeout=timeout):
@@ -154,7 +157,8 @@ def gather(work: Work, store: Store | None = None) -> Gathered:
 
     Raises:
         StoreError: a shard that is damaged again right after it was recomputed.
-        DataError: no item has a result.
+        DataError: no item has a result, because each was left out.
+        EngineError: no item has a result, because shards were lost.
     """
     place, tasks = store if store is not None else default_store(), work.tasks()
     summary = calculate(tasks, place, Serial(), label=work.task, progress=default_progress())
@@ -174,7 +178,8 @@ def gather(work: Work, store: Store | None = None) -> Gathered:
     like = next((arrays for arrays, _ in found if arrays), None)
     if like is None:
         name, why = next(iter(left_out.items()))
-        raise DataError(f"task {work.task!r}: none of {len(work.items)} items has a result; {name}: {why}")
+        kind = EngineError if summary.lost else DataError
+        raise kind(f"task {work.task!r}: none of {len(work.items)} items has a result; {name}: {why}")
     ledger.left_out.update(left_out)
     return Gathered({name: _joined(name, like[name], found) for name in like}, left_out, facts)
 

@@ -9,6 +9,7 @@ Tasks are sent as text (a name and JSON, see `tasks`); the function that runs th
 """
 
 import contextlib
+import json
 import logging
 import os
 import tempfile
@@ -78,11 +79,23 @@ class Distributed:
                     return
                 future = next(finished)
                 task = asked.pop(future.key)
+                if future.status in ("cancelled", "lost") and self._answers():
+                    again = self.client.submit(work, task.text(), str(store.root), timeout, pure=False)
+                    asked[again.key] = task  # its result went with its worker before it was fetched; the store has it
+                    finished.add(again)
+                    continue
                 yield self._outcome(future, task, timeout)
                 future.release()
         finally:
             with contextlib.suppress(Exception):
                 self.client.cancel(list(finished.futures), force=True)
+
+    def _answers(self) -> bool:
+        """Whether the scheduler is still there."""
+        try:
+            return bool(self.client.sync(self.client.scheduler.identity, callback_timeout=WAIT))
+        except Exception:
+            return False
 
     def _outcome(self, future: Any, task: Task, timeout: float | None) -> Outcome:
         from distributed import KilledWorker
@@ -196,9 +209,9 @@ def _remote(kind: str, rest: str) -> Iterator[Any]:
     import dask.config
     from distributed import Client
 
-    where: dict[str, Any] = {"address": rest} if kind == "dask" else {"scheduler_file": rest}
-    if kind == "dask-file" and not Path(rest).is_file():
-        raise EngineError(f"engine dask-file:{rest}: no such file; the scheduler writes it with --scheduler-file")
+    where: dict[str, Any] = {"address": rest}
+    if kind == "dask-file":
+        where = {"address": _address(Path(rest))}
     with _quiet(), dask.config.set(_settings()):
         try:
             client = Client(**where, timeout=WAIT, set_as_default=False)
@@ -210,6 +223,21 @@ def _remote(kind: str, rest: str) -> Iterator[Any]:
             except TimeoutError:
                 raise EngineError(f"engine {kind}:{rest}: the scheduler has no worker; start some with `dask worker`") from None
             yield client
+
+
+def _address(path: Path) -> str:
+    """The address in a scheduler file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        address = content["address"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise EngineError(
+            f"engine dask-file:{path}: no scheduler file ({why}); `dask scheduler --scheduler-file` writes it"
+        ) from None
+    if not isinstance(address, str):
+        raise EngineError(f"engine dask-file:{path}: its address is {address!r}, expected text such as tcp://10.0.0.1:8786")
+    return address
 
 
 def _gpus() -> list[str]:

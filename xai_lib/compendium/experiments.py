@@ -3,6 +3,7 @@
 `study_task` registers a function of a case; `stored` gives its result for all images of a case.
 """
 
+import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -44,8 +45,17 @@ def given(name: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 def items_of(case: Case) -> tuple[Any, ...]:
     """[id, hash of the values, explained class] of each image."""
-    triples = zip(case.samples.ids, case.inputs, case.targets.tolist(), strict=True)
-    return tuple([name, randomness.image_values(image)[:16], target] for name, image, target in triples)
+    triples = zip(case.samples.ids, range(len(case.samples)), case.targets.tolist(), strict=True)
+    return tuple([name, content(case.samples, k), target] for name, k, target in triples)
+
+
+def content(samples: Any, k: int) -> str:
+    """Hash of what a task may read of an image: its values, boxes and mask."""
+    digest = hashlib.sha256(randomness.image_values(samples.inputs[k]).encode())
+    for part in (samples.boxes, samples.masks):
+        if part is not None:
+            digest.update(np.ascontiguousarray(part[k]).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def reopened(case: Mapping[str, Any], items: Sequence[Any], max_batch: int | None = None) -> Case:
@@ -61,8 +71,8 @@ def reopened(case: Mapping[str, Any], items: Sequence[Any], max_batch: int | Non
     samples = data.load(
         {case["dataset"]: case["own"]}, ids=[item[0] for item in items], split=case["split"], seed=case["data_seed"]
     )
-    for item, image in zip(items, samples.inputs, strict=True):
-        if randomness.image_values(image)[:16] != item[1]:
+    for k, item in enumerate(items):
+        if content(samples, k) != item[1]:
             raise StoreError(f"data set {case['dataset']!r}: image {item[0]!r} changed since the run began; start again")
     targets = torch.tensor([item[2] for item in items])
     if bool((targets == PREDICTED).any()):

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from xai_lib import DATASETS, METHODS, METRICS, MODELS, models, randomness
+from xai_lib import DATASETS, METHODS, METRICS, MODELS, models
 from xai_lib.compendium import ledger
 from xai_lib.compendium.benchmark import SHARD, Summary, Work, default_store, fill, gather
 from xai_lib.compendium.engine import open_engine
-from xai_lib.compendium.experiments import PREDICTED, reopened
+from xai_lib.compendium.experiments import PREDICTED, content, reopened
 from xai_lib.compendium.results import COLUMNS
 from xai_lib.compendium.store import Store
 from xai_lib.compendium.tasks import FACTS, LEFT_OUT, TASKS
@@ -86,7 +86,7 @@ class Images:
                 bad[str(source.ids[row])] = str(error)
                 continue
             label = PREDICTED if target == "predicted" else int(one.targets[0])
-            found.append([one.ids[0], randomness.image_values(one.inputs[0])[:16], label])
+            found.append([one.ids[0], content(one, 0), label])
         return found, bad
 
 
@@ -186,7 +186,7 @@ def run(
     grid = list(cells(images, items, model_names, methods, metrics, score=score, seed=seed, shard=shard, max_batch=max_batch))
     with open_engine(engine) as workers:
         summary = fill(stages(grid), place, workers, part=part, timeout=timeout, progress=progress)
-    ledger.left_out.update(bad)
+    ledger.left_out.update({**bad, **summary.left_out, **summary.lost})
     table = pd.concat([rows for cell in grid for rows in _rows(cell, images, items, place, seed, summary)], ignore_index=True)
     table.attrs = {
         "quarantined": {**bad, **summary.left_out, **summary.lost},

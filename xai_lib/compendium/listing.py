@@ -81,7 +81,7 @@ def _record(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / RUN).read_text(encoding="utf-8"))
         if not {"study", "run_id", "finished", "profile"} <= record.keys():
             raise ValueError("fields are missing")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise StoreError(f"{folder / RUN}: cannot be read: {error}") from None
     return dict(record)
 

@@ -7,6 +7,7 @@ reads as a string) is a float only where a float is declared.
 import importlib
 import math
 import re
+import reprlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,7 +111,7 @@ class Parameter(BaseModel):
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = reprlib.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -121,7 +122,7 @@ def _items(value: Any) -> list[Any]:
         if text.startswith("["):
             try:
                 value = yaml.safe_load(text)
-            except yaml.YAMLError:
+            except (yaml.YAMLError, RecursionError):
                 raise ValueError("not a YAML list") from None
         else:
             value = [part.strip() for part in text.split(",")] if text else []
@@ -173,7 +174,7 @@ def _specification(value: Any) -> str | dict[str, Any]:
     if isinstance(value, str) and ("{" in value or ":" in value):
         try:
             value = yaml.safe_load(_text(value))
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             raise ValueError("not a YAML mapping") from None
     if isinstance(value, dict):
         if len(value) != 1 or not all(isinstance(own, dict | None) for own in value.values()):

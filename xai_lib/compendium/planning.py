@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from xai_lib.compendium import ledger
 from xai_lib.compendium.benchmark import Stages, Summary, Work, default_store, fill
 from xai_lib.compendium.engine import open_engine
 from xai_lib.compendium.experiments import reopened
@@ -69,7 +70,10 @@ def compute(
     """
     part = read_part(shard)
     with open_engine(engine) as workers:
-        return fill(works_of(study, resolved), default_store(), workers, part=part, timeout=timeout, progress=progress)
+        ledger.clear()
+        summary = fill(works_of(study, resolved), default_store(), workers, part=part, timeout=timeout, progress=progress)
+        summary.left_out = {**ledger.left_out, **summary.left_out}
+        return summary
 
 
 def report(summary: Summary) -> str:

@@ -31,7 +31,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path.name}: no valid YAML: {' '.join(str(error).split())}") from None
     except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from None
@@ -49,14 +49,14 @@ def notebook_defaults(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["cells"]
         cells = [cell for cell in found if "parameters" in cell.get("metadata", {}).get("tags", [])]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path.name}: no readable notebook: {error}") from None
     if len(cells) != 1 or cells[0].get("cell_type") != "code":
         raise ConfigError(f"{path.name}: found {len(cells)} cells tagged 'parameters', expected one code cell")
     source = "".join(cells[0]["source"])
     try:
         return dict(_assignment(statement) for statement in ast.parse(source).body)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(f"{path.name}: the parameters cell holds more than `name = literal`: {error}") from None
 
 

@@ -10,6 +10,7 @@ The key is the sha256 of the canonical JSON of the request, so a shard never nee
 bytes. A file is written under tmp/, synced, and renamed; the manifest only when its payload is in place.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -88,6 +89,13 @@ class Store:
             return None
         return Shard(arrays, self._facts(key))
 
+    def holds(self, request: Mapping[str, Any], name: str) -> bool:
+        """Whether the manifest of a request lists this array."""
+        try:
+            return name in self._manifest(key_of(request)).get("arrays", {})
+        except (OSError, ValueError):
+            return False
+
     def write(self, request: Mapping[str, Any], arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any] = EMPTY) -> str:
         """Write a shard: payload, then facts, then manifest; returns its key.
 
@@ -103,7 +111,8 @@ class Store:
             "request": request,
             "sha256": hashlib.sha256(payload).hexdigest(),
             "bytes": len(payload),
-            "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in sorted(own.items())},
+            "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in own.items()},
+            "order": list(own),
         }
         point("before_tmp")
         self._put(self._path("shards", key, PAYLOAD), payload, "payload")
@@ -119,7 +128,7 @@ class Store:
         try:
             for end in (MANIFEST, PAYLOAD):  # the manifest first: without it the shard does not exist
                 path = self._path("shards", key, end)
-                if path.exists():
+                with contextlib.suppress(FileNotFoundError):  # somebody else found the same
                     path.rename(self.root / "corrupt" / f"{key}.{token}{end}")
         except OSError as error:
             raise StoreError(
@@ -142,7 +151,9 @@ class Store:
             key = path.name.removesuffix(MANIFEST)
             try:
                 manifest = self._manifest(key)
-            except ValueError as error:
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
                 yield Found(key, "corrupt", _size(path), {}, str(error))
                 continue
             wrong = self._check(key)[0] if check else ""
@@ -170,8 +181,9 @@ class Store:
             payload = self._path("shards", key, PAYLOAD).read_bytes()
             if hashlib.sha256(payload).hexdigest() != manifest["sha256"]:
                 raise ValueError(f"the payload ({len(payload)} bytes) does not have the checksum of its manifest")
-            return "", load(payload)
-        except (OSError, ValueError, SafetensorError) as error:
+            arrays = load(payload)  # in no particular order, unlike what was written
+            return "", {name: arrays[name] for name in manifest["order"]}
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             return str(error) or type(error).__name__, None
 
     def _manifest(self, key: str) -> dict[str, Any]:

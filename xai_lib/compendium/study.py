@@ -7,6 +7,7 @@ resolved = study.resolve("book", {"n_images": "20"})     # values, profile, expl
 import json
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,6 +267,6 @@ def _describe(item: Any) -> str:
         return f"{place}: unknown key"
     if item["type"] == "missing":
         return f"{place}: missing, and required"
-    found = repr(item["input"])
+    found = reprlib.repr(item["input"])
     expected = re.sub(r"^(Input|Value) should ", "", item["msg"])
     return f"{place}: found {found if len(found) <= 60 else found[:57] + '...'}, expected it to {expected}"

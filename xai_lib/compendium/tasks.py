@@ -147,12 +147,12 @@ def perform(text: str, root: str, expendable: bool = False) -> dict[str, Any]:
     store, request = _store(root), task.request
     function = _bound(task)
     start = time.perf_counter()
-    if store.has(request) and store.read(request) is not None:
-        return vars(Outcome(task.key, "known", len(task.items)))
-    point("before_task")
+    if store.has(request) and store.read(request) is not None and not passing(left := left_out_of(store, request)):
+        return vars(Outcome(task.key, "known", len(task.items), 0.0, left))
     facts: dict[str, Any] = {}
     token = at_work.set(store)
     try:
+        point("before_task")
         arrays, left_out = with_quarantine(function, list(task.items), facts)
     except (ConfigError, StoreError):
         raise
@@ -181,6 +181,17 @@ def known(text: str) -> None:
         ConfigError: no such task or parameter.
     """
     _bound(Task.read(text))
+
+
+def left_out_of(store: Store, request: Mapping[str, Any]) -> dict[str, str]:
+    """What a stored shard left out, with the reasons."""
+    shard = store.read(request) if store.holds(request, LEFT_OUT) else None
+    return dict(json.loads(shard.arrays[LEFT_OUT].tobytes())) if shard is not None else {}
+
+
+def passing(left_out: Mapping[str, str]) -> bool:
+    """Whether something was left out that may be there next time: a file that could not be read."""
+    return any(why.startswith("DataError") for why in left_out.values())
 
 
 def with_quarantine(

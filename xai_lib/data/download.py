@@ -23,6 +23,7 @@ from xai_lib.data.places import inside, roots
 from xai_lib.errors import ConfigError, DataError, StoreError
 
 MIRROR = "XAI_MIRROR"
+LONGEST_NAME = 255
 CHUNK = 1 << 20
 TIMEOUT = 30.0
 
@@ -179,12 +180,15 @@ def extract(archive: Path, folder: Path, limit: int) -> None:
         limit: most bytes that the members may claim together.
 
     Raises:
-        DataError: a member is no plain file or folder, leaves `folder`, or the claimed sizes exceed `limit`.
+        DataError: a member is no plain file or folder, leaves `folder`, has too long a name or that of another member, or the
+            claimed sizes exceed `limit`.
     """
     folder.mkdir(parents=True)
     try:
         with tarfile.open(archive) as tar:
             members, claimed = [], 0
+            files: set[Path] = set()
+            folders: set[Path] = set()
             for member in tar:
                 claimed += member.size
                 if not (member.isreg() or member.isdir()):
@@ -193,7 +197,13 @@ def extract(archive: Path, folder: Path, limit: int) -> None:
                     )
                 if claimed > limit:
                     raise DataError(f"{archive}: its members claim more than {limit:,} bytes; refused")
-                inside(folder, member.name.removeprefix("./").rstrip("/") or ".")
+                place = inside(folder, member.name.removeprefix("./").rstrip("/") or ".")
+                if any(len(part.encode()) > LONGEST_NAME for part in place.parts):
+                    raise DataError(f"{archive}: {member.name[:100]!r} is too long a name; refused")
+                if place in files or any(parent in files for parent in place.parents) or (member.isreg() and place in folders):
+                    raise DataError(f"{archive}: {member.name[:100]!r} is both a file and a folder, or there twice; refused")
+                (files if member.isreg() else folders).add(place)
+                folders.update(place.parents)
                 members.append(member)
             tar.extractall(folder, members=members, filter="data")
     except (tarfile.TarError, EOFError, ConfigError) as error:

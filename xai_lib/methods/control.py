@@ -56,7 +56,7 @@ def edge_detector(model: Model, inputs: Tensor, targets: Tensor) -> Tensor:
     n, channels, height, width = _images(inputs)
     sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(inputs) / 8
     kernels = torch.stack([sobel, sobel.T])[:, None]
-    planes = torch.nn.functional.pad(inputs.reshape(n * channels, 1, height, width), (1, 1, 1, 1), mode="replicate")
+    planes = torch.nn.functional.pad(inputs.detach().reshape(n * channels, 1, height, width), (1, 1, 1, 1), mode="replicate")
     return torch.nn.functional.conv2d(planes, kernels).pow(2).sum(1).sqrt().reshape(inputs.shape)
 
 

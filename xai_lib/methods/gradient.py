@@ -54,7 +54,8 @@ def input_x_gradient(
 
     Arguments as in `gradient`.
     """
-    return inputs * gradient(model, inputs, targets, score=score, max_batch=max_batch)
+    made = gradient(model, inputs, targets, score=score, max_batch=max_batch)
+    return inputs.detach() * made
 
 
 @METHODS.register(label="SmoothGrad", cite="smilkov2017", traits={"gradient": True, "random": True, "linear": True})
