@@ -6,7 +6,6 @@ begins with "_" is common to all items). Its request
 same bytes end up in the same place.
 """
 
-import hashlib
 import importlib
 import json
 import os
@@ -18,15 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import xai_lib
 from xai_lib.compendium.canonical import canonical, key_of
 from xai_lib.compendium.faultpoints import point
+from xai_lib.compendium.made_with import made_with
 from xai_lib.compendium.store import Arrays, Store
 from xai_lib.errors import ConfigError, DataError, EngineError, InputError, ModelError, StoreError
 from xai_lib.registry import Registry
@@ -38,8 +36,6 @@ FACTS = "facts"
 at_work: ContextVar[Store | None] = ContextVar("store", default=None)
 """The store of the task that is being performed, for tasks that read what others stored."""
 POISONED = ("device-side assert", "CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS")
-MACHINERY = ("compendium", "plotting")
-DRAWINGS = ("_figures.py", "_words.py")
 
 
 @dataclass(frozen=True)
@@ -98,28 +94,6 @@ class Outcome:
     seconds: float = 0.0
     left_out: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
-
-
-@cache
-def made_with() -> dict[str, str]:
-    """Versions that can change a number: of the algorithms' own source, and of what computes."""
-    found = {"python": platform.python_version(), "code": code_sha256()}
-    for package in ("torch", "numpy", "scipy", "scikit-image", "opencv-python"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "none"
-    return found
-
-
-def code_sha256(root: Path | None = None) -> str:
-    """sha256 over the source of the algorithms (xai_lib without its machinery and drawings)."""
-    top = root or Path(xai_lib.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(top.rglob("*.py")):
-        if path.relative_to(top).parts[0] not in MACHINERY and not path.name.endswith(DRAWINGS):
-            digest.update(path.relative_to(top).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def item_name(item: Any) -> str:
