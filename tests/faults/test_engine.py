@@ -5,12 +5,10 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-import dask
 import numpy as np
 import psutil
 import pytest
@@ -57,8 +55,7 @@ def environment(toys):
 
 @pytest.fixture(scope="module")
 def local(environment):
-    # a worker that is being replaced 15 s after an earlier loss would be given up (see the test of slow replacements)
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}), open_engine("local:2") as opened:
+    with open_engine("local:2") as opened:
         yield opened
 
 
@@ -167,7 +164,6 @@ def test_f13_a_killed_worker_costs_one_attempt(local, tmp_path):
     assert tree(tmp_path / "store") == finish(tasks, tmp_path / "reference")[1]
 
 
-@pytest.mark.xfail(reason="_settings: a worker that is not replaced within 15 s is given up", raises=subprocess.TimeoutExpired)
 def test_f13_a_worker_that_is_slow_to_be_replaced(start, tmp_path):
     tasks = [Task("deadly", (k,), {}, {"item": 1, "once": str(tmp_path / "once")}) for k in range(4)]
     slow = {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "0.05s", "TMPDIR": str(tmp_path)}
@@ -177,7 +173,8 @@ def test_f13_a_worker_that_is_slow_to_be_replaced(start, tmp_path):
     finally:
         for process in psutil.Process(driver.pid).children(recursive=True) if driver.returncode is None else ():
             process.kill()
-    assert sorted(out.split()) == ["done"] * 4
+    assert len(out.split()) == 4
+    assert set(out.split()) <= {"done", "known"}
 
 
 def test_f13_results_that_die_with_their_workers_before_they_are_fetched(local, tmp_path):

@@ -63,13 +63,12 @@ def questions(study: Study, run: Run) -> str:
 
 
 def shards_row(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How many shards of the store the numbers come from, what they took, and the hash of their names."""
+    """How many shards of the store the numbers come from, and the hash of their names."""
     shards = record.get("shards") or {}
     if not shards.get("n"):
         return []
     digest = hashlib.sha256("\n".join(shards["keys"]).encode()).hexdigest()
-    text = f"{shards['n']}, computed in {duration(shards['seconds'])}; {code(digest)} over their names in run.json"
-    return [("Shards", text)]
+    return [("Shards", f"{shards['n']}; {code(digest)} over their names, which are in run.json")]
 
 
 def provenance(study: Study, run: Run, sources: Sequence[str]) -> str:

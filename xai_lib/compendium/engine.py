@@ -92,6 +92,8 @@ class Distributed:
 
     def _answers(self) -> bool:
         """Whether the scheduler is still there."""
+        if self.client.status != "running":
+            return False
         try:
             return bool(self.client.sync(self.client.scheduler.identity, callback_timeout=WAIT))
         except Exception:
@@ -107,7 +109,7 @@ class Distributed:
         error = future.exception()
         if isinstance(error, KilledWorker):
             limit = f", or took longer than {timeout:g} s" if timeout else ""
-            why = f"its worker died {DEATHS} times (killed, out of memory{limit})"
+            why = f"its worker died {error.allowed_failures + 1} times (killed, out of memory{limit})"
             return Outcome(task.key, "lost", len(task.items), why=why)
         if isinstance(error, XaiError):
             raise error
@@ -164,6 +166,7 @@ def _settings(threads: int = 1) -> dict[str, Any]:
     return {
         "distributed.scheduler.allowed-failures": DEATHS - 1,
         "distributed.scheduler.worker-saturation": 1.0,  # a task waits at the scheduler, not where another kills its worker
+        "distributed.deploy.lost-worker-timeout": "3650 days",  # a slow replacement is not given up
         "distributed.worker.profile.enabled": False,
         "distributed.nanny.pre-spawn-environ": per_worker,
         "distributed.comm.timeouts.connect": "10s",
@@ -173,13 +176,15 @@ def _settings(threads: int = 1) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    log = logging.getLogger("distributed")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
+    names = ["distributed", *(name for name in logging.root.manager.loggerDict if name.startswith("distributed."))]
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        log.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 @contextlib.contextmanager
