@@ -474,7 +474,7 @@ def test_failed_build_lists_the_warnings_and_keeps_the_old_book(tmp_path: Path, 
 def test_real_build_is_free_of_warnings(tmp_path: Path):
     html = book.build(fixture.repository(tmp_path / "repo"), tmp_path / "build")
     chapter = (html / "notebooks" / f"{fixture.STUDY}.html").read_text()
-    assert "4. </span>Baselines of Integrated Gradients" in chapter
+    assert "5. </span>Baselines of Integrated Gradients" in chapter
     assert 'src="../_static/mathjax/tex-svg-full.js' in chapter
     assert 'src="http' not in chapter
     assert "unpkg.com" not in chapter

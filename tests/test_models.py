@@ -308,3 +308,11 @@ def test_changed_weights_are_seen_at_once(lite0):
     x = noise(1)
     with torch.inference_mode():
         assert not torch.equal(other(x), lite0(x))
+
+
+def test_class_names_are_those_of_torchvision():
+    from torchvision.models import ResNet18_Weights
+
+    from xai_lib.imagenet_classes import imagenet_classes
+
+    assert list(imagenet_classes()) == ResNet18_Weights.IMAGENET1K_V1.meta["categories"]

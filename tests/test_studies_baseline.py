@@ -209,4 +209,4 @@ def test_the_plan_and_the_notebook_ask_for_the_same():
     planned = {task.key: work.task for work in [*first, *second] for task in work.tasks()}
     used = set(mine[-1]["shards"]["keys"])
     assert used <= set(planned)
-    assert {planned[key] for key in set(planned) - used} == {"nested_maps"}
+    assert {planned[key] for key in set(planned) - used} <= {"nested_maps"}
