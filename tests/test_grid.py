@@ -87,6 +87,9 @@ def test_the_label_can_be_explained(store):
     labels = data.load("mnist_5k", n=6, seed=0).targets.tolist()
     assert sorted(int(t) for shard in shards for t in shard.arrays["targets"]) == sorted(labels)
     assert len(table) == 6
+    case = open_case("mnist_cnn", "mnist_5k", n=2)  # these are predicted rightly, so ask for a class that nobody predicts
+    asked = [[name, content, (target + 1) % 10] for name, content, target in experiments.items_of(case)]
+    assert experiments.reopened(case.spec, asked).targets.tolist() == [item[2] for item in asked]
     with pytest.raises(ConfigError, match="target='true'"):
         run(store, target="true")
 

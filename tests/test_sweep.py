@@ -357,7 +357,7 @@ def test_a_place_that_cannot_be_written_is_said(fake: Path) -> None:
 
 
 def test_runs_side_by_side_share_the_cores(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_work, "_cores", lambda: 7)
+    monkeypatch.setattr(sweep_work, "cores", lambda: 7)
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert command("-p", "label=wait,wait-2,ok", "--jobs", "2")[0] == 0  # each of the first two waits for the other
     assert {own["threads"] for own in started(fake)} == {"3"}

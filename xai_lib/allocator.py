@@ -1,7 +1,7 @@
 """Freed memory stays with the process, so that the next batch need not fetch it from the kernel page by page.
 
 glibc hands blocks above 32 MB back to the kernel as soon as they are freed, and every layer of the next batch then pays a page
-fault for each 4 KB. The forward pass of EfficientNet-Lite0 at batch 8 gets 1.2 times faster without (benchmarks/).
+fault for each 4 KB. The forward pass of EfficientNet-Lite0 at batch 8 gets about 1.2 times faster without.
 """
 
 import ctypes

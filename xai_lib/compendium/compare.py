@@ -1,13 +1,12 @@
 """`xai compare`: the results of several runs of one study side by side; see `compare_runs` for how they are compared."""
 
 import argparse
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from xai_lib.compendium.compare_runs import Comparison, Row, compare
 from xai_lib.compendium.compare_tables import COLUMNS, csv, how, markdown, page_markdown, tables
+from xai_lib.compendium.results import write
 from xai_lib.errors import ConfigError, StoreError
 
 __all__ = ["Comparison", "Row", "add_arguments", "command", "compare", "csv", "how", "markdown", "page_markdown", "tables"]
@@ -35,27 +34,6 @@ def check_target(path: Path, *, force: bool) -> None:
         raise StoreError(f"{path}: cannot be read: {error.strerror}; name another file") from None
     if WRITTEN.encode() not in content and content.partition(b"\n")[0] != ",".join(COLUMNS).encode():
         raise ConfigError(f"{path}: exists, and xai compare did not write it; name another file, or overwrite it with --force")
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file so that it is either as before or whole.
-
-    Raises:
-        StoreError: the place is read-only or full; nothing is left behind.
-    """
-    scratch = None
-    try:
-        with tempfile.NamedTemporaryFile("wb", dir=path.absolute().parent, prefix=".", delete=False) as file:
-            scratch = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.chmod(0o644)
-        scratch.replace(path)
-    except OSError as error:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}; check space and permissions") from None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -158,17 +158,17 @@ def read_results(path: Path) -> pd.DataFrame:
         raise StoreError(f"{path}: no results table: {error}") from None
 
 
-def write(path: Path, text: str) -> None:
-    """Write a text file so that it is either absent or whole.
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is either as before or whole; text as UTF-8.
 
     Raises:
         StoreError: the place is read-only or full; nothing is left behind.
     """
     scratch = None
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False, encoding="utf-8", newline="") as file:
+        with tempfile.NamedTemporaryFile("wb", dir=path.absolute().parent, prefix=".", delete=False) as file:
             scratch = Path(file.name)
-            file.write(text)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         scratch.chmod(0o644)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xai_lib.compendium import runner, study
+from xai_lib.compendium.canonical import canonical
 from xai_lib.compendium.job import QUARANTINED, RUN
 from xai_lib.compendium.study import Resolved, Study
 from xai_lib.errors import ConfigError, StoreError, unknown
@@ -48,7 +49,7 @@ class Plan:
             **self.digests,
             "combinations": [combination.resolved.values for combination in self.combinations],
         }
-        return hashlib.sha256(canonical(content).encode()).hexdigest()[:12]
+        return hashlib.sha256(canonical(content)).hexdigest()[:12]
 
     @property
     def runs(self) -> Path:
@@ -146,7 +147,7 @@ def plan(
     if total > MOST:
         raise ConfigError(f"{total} combinations, at most {MOST} in one sweep; give fewer values")
     made: list[Combination] = []
-    places: dict[str, int] = {}
+    places: dict[bytes, int] = {}
     for place, point in enumerate(itertools.product(*values.values()), start=1):
         own = dict(zip(values, point, strict=True))
         words = ", ".join(f"{name}={text}" for name, text in own.items()) or "as given"
@@ -172,11 +173,6 @@ def digests(studied: Study) -> dict[str, str]:
         return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
     except OSError as error:
         raise ConfigError(f"{studied.name}: its files cannot be read: {error.strerror}") from None
-
-
-def canonical(content: Any) -> str:
-    """`content` as JSON that is the same for the same content."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 def read(folder: Path) -> list[Entry]:

@@ -17,10 +17,12 @@ import psutil
 import yaml
 
 from xai_lib.compendium import folders, processes, runner
+from xai_lib.compendium.canonical import canonical
+from xai_lib.compendium.engine import cores
 from xai_lib.compendium.job import QUARANTINED, RUN
 from xai_lib.compendium.progress import clock
 from xai_lib.compendium.results import write
-from xai_lib.compendium.sweep_plan import DONE, SWEEP, Entry, Plan, canonical, digests, entries_of
+from xai_lib.compendium.sweep_plan import DONE, SWEEP, Entry, Plan, digests, entries_of
 from xai_lib.errors import EngineError, StoreError
 
 MARK = "XAI_SWEEP_DIR"
@@ -101,7 +103,7 @@ class Sweep:
         environment = {name: value for name, value in os.environ.items() if name != "XAI_RUN_DIR"}
         environment |= {MARK: str(self.plan.folder), "XAI_ROOT": str(self.plan.study.root)}
         if self.jobs > 1:
-            environment["OMP_NUM_THREADS"] = str(max(1, _cores() // self.jobs))
+            environment["OMP_NUM_THREADS"] = str(max(1, cores() // self.jobs))
         try:
             folder.mkdir(parents=True)
             parameters = yaml.safe_dump(self.entries[place].parameters, sort_keys=False, allow_unicode=True)
@@ -212,7 +214,3 @@ def _marked(folder: Path, *, runners: bool = False) -> list[psutil.Process]:
 def _last_line(path: Path) -> str:
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,9 +1,8 @@
 """Work as names and JSON: what a worker may be asked to do, and the one function that does it.
 
 A task is a registered function over items, `function(items, **parameters) -> {name: (len(items), ...) array}` (a name that
-begins with "_" is common to all items). Its request
-(name, parameters, items, versions) is the key under which the result is stored, so whoever performs it, and however often, the
-same bytes end up in the same place.
+begins with "_" is common to all items). Its request (name, parameters, items, versions) is the key under which the result is
+stored, so whoever performs it, and however often, the same bytes end up in the same place.
 """
 
 import importlib
