@@ -101,8 +101,7 @@ def provenance(study: Study, run: Run, sources: Sequence[str]) -> str:
         + seconds
         + "\n\n**To verify:** check out the commit, run the command below and compare `results.csv`; on the same machine, with "
         "the same versions and number of threads, the values agree to the last digit, elsewhere within the tolerance of each "
-        "method.\n\n"
-        + f"```bash\n{command(run)}\n```\n\nFiles of this run: {', '.join(sources)}."
+        "method.\n\n" + f"```bash\n{command(run)}\n```\n\nFiles of this run: {', '.join(sources)}."
     )
     return section(run.prefix, "provenance", "Provenance", body)
 
