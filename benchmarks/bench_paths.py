@@ -25,7 +25,7 @@ from xai_lib import METHODS, METRICS, baselines, compute, data, models
 from xai_lib.methods.path import nested_aggregates
 
 OUT = Path(__file__).parent / "results" / "paths.json"
-TRIED = (12, 16, 20)
+TRIED = (20,)
 
 
 def raw(model: Any, x: torch.Tensor, targets: torch.Tensor, rows: int) -> None:

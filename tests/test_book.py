@@ -399,6 +399,46 @@ def test_newest_local_run_of_a_profile_is_shown(tmp_path: Path):
     assert unread == []
 
 
+def sweep(root: Path, name: str, codes: dict[str, int]) -> Path:
+    """A sweep over runs of the local folder, each with its own exit code."""
+    folder = root / "runs" / fixture.STUDY / "sweeps" / name
+    folder.mkdir(parents=True)
+    entries = [
+        {"combination": f"steps={k}", "parameters": {"steps": k}, "run": run, "exit_code": code}
+        for k, (run, code) in enumerate(codes.items())
+    ]
+    (folder / "sweep.json").write_text(json.dumps({"combinations": entries}))
+    return folder
+
+
+def test_a_sweep_of_this_machine_has_a_page_with_its_comparison(tmp_path: Path):
+    root = fixture.repository(tmp_path / "repo", local=False)
+    for name, steps in (("one", 24), ("two", 48)):
+        parameters = {**fixture.PARAMETERS, "steps": steps}
+        fixture.write_run(root / "runs" / fixture.STUDY / name, profile=None, run_id=name, parameters=parameters)
+    sweep(root, "abc", {"one": 0, "two": 0, "three": 1})
+    sweep(root, "single", {"one": 0, "three": 1})
+    (sweep(root, "broken", {}) / "sweep.json").write_text("{")
+    staged = book.stage(root, tmp_path / "stage")
+    place = staged / "runs" / fixture.STUDY
+    source = (place / "sweep-abc.md").read_text()
+    assert source.startswith("# Comparison of 2 runs of `baseline_study`\n")
+    assert "| 1 | `runs/baseline_study/one` | exploratory | `24` |" in source
+    assert "2 of 3 combinations are finished" in source
+    assert (place / "sweep-abc.png").read_bytes().startswith(b"\x89PNG")
+    assert ":::{figure} sweep-abc.png\n:alt: Mean and 95 % interval of " in source
+    table = (staged / "downloads" / "local" / "baseline_study-sweep-abc.csv").read_text()
+    assert table.startswith("dataset,model,metric,method,run,")
+    toc = yaml.safe_load((staged / "_toc.yml").read_text())
+    assert toc["parts"][-1]["chapters"][-1] == {"file": "runs/baseline_study/sweep-abc"}
+    index = (staged / "runs" / "index.md").read_text()
+    assert "</runs/baseline_study/sweep-abc>` | `abc` | 2 |" in index
+    assert "- baseline_study, sweep broken:" in index
+    assert "single" not in index
+    assert str(root) not in source + index
+    assert not (book.stage(root, tmp_path / "again", local=False) / "runs").exists()
+
+
 def test_exploratory_run_has_no_verdict(tmp_path: Path):
     root = fixture.repository(tmp_path / "repo", local=False)
     fixture.write_run(root / "runs" / fixture.STUDY / "own", profile=None)

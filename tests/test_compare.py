@@ -461,7 +461,7 @@ def test_page_without_anything_in_common(root: Path) -> None:
 
 
 def test_the_page_of_the_book_is_myst_with_captions(two: Path) -> None:
-    text = compare.page_markdown(["runs/tiny/1", "runs/tiny/2"], two)
+    text = compare_tables.page_markdown(compare.compare(["runs/tiny/1", "runs/tiny/2"], two))
     assert text.startswith("# Comparison of 2 runs of `tiny`\n\n:::{table} Runs, and")
     assert text.count(":::{table}") == text.count("\n:::\n") == 2
     assert r"| `` a\|b <i>$x_1$</i> `c` `` |" in text

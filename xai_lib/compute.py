@@ -6,7 +6,7 @@ no gradient is needed; on out-of-memory `max_batch` is halved, down to 1.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from xai_lib.types import Model
 
 ROW_VALUES = {"cpu": 8 * 3 * 224 * 224, "cuda": 128 * 3 * 224 * 224}
 """Input values per chunk when `max_batch` is not given: 8 images of 224 px on a CPU (measured fastest), 128 on a GPU."""
+
+T = TypeVar("T")
 
 Rows = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Row numbers (k,) -> inputs of those rows (k, ...) and their targets (k,)."""
@@ -159,9 +161,21 @@ def gradient_rows(
     Yields:
         (row numbers (k,), gradients (k, ...)) in order.
     """
+    made = scored_gradient_rows(model, rows, n_rows, like, score=score, max_batch=max_batch)
+    return ((index, gradients) for index, (_, gradients) in made)
+
+
+def scored_gradient_rows(
+    model: Model, rows: Rows, n_rows: int, like: Tensor, *, score: Any = "logit", max_batch: int | None = None
+) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
+    """Scores of rows made on demand together with their input gradients; arguments as in `score_rows`.
+
+    Yields:
+        (row numbers (k,), (scores (k,), gradients (k, ...))) in order.
+    """
     function = SCORES.bind(score)
 
-    def work(index: Tensor) -> Tensor:
+    def work(index: Tensor) -> tuple[Tensor, Tensor]:
         points, targets = rows(index)
         with torch.enable_grad():
             points = _layout(points.detach()).requires_grad_(True)
@@ -178,13 +192,13 @@ def gradient_rows(
             if value.requires_grad:
                 (gradient,) = torch.autograd.grad(value.sum(), points, allow_unused=True)
         if gradient is None:
-            return _constant_gradient(model, points.detach())
-        return gradient
+            gradient = _constant_gradient(model, points.detach())
+        return value.detach(), gradient
 
     return _run(work, n_rows, like, max_batch)
 
 
-def _run(work: Callable[[Tensor], Tensor], n_rows: int, like: Tensor, max_batch: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+def _run(work: Callable[[Tensor], T], n_rows: int, like: Tensor, max_batch: int | None) -> Iterator[tuple[Tensor, T]]:
     size = default_max_batch(like) if max_batch is None else int(max_batch)
     if size < 1:
         raise InputError(f"max_batch={max_batch}: expected at least 1 row per chunk")

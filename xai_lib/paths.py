@@ -88,11 +88,23 @@ def straight_line(inputs: Tensor, baselines: Tensor, *, steps: int, rule: str, n
         steps, rule: as in `quadrature`, or "staggered" with the `numbers` of the paths.
         numbers: for "staggered": which path of its image each row is, n numbers from 0.
     """
-    inputs, baselines = inputs.detach(), baselines.detach()
     if rule == "staggered" and len(numbers) == len(inputs):
-        positions, weights = (torch.as_tensor(v).to(inputs) for v in staggered(steps, numbers))
+        positions, weights = (torch.as_tensor(v) for v in staggered(steps, numbers))
     else:
-        positions, weights = (torch.as_tensor(v).to(inputs).expand(len(inputs), -1) for v in quadrature(rule, steps))
+        positions, weights = (torch.as_tensor(v).expand(len(inputs), -1) for v in quadrature(rule, steps))
+    return line_nodes(inputs, baselines, positions, weights)
+
+
+def line_nodes(inputs: Tensor, baselines: Tensor, positions: Tensor, weights: Tensor) -> Nodes:
+    """Nodes x' + a_k (x - x') on straight lines, at positions of one's own.
+
+    Args:
+        inputs, baselines: (n, ...).
+        positions: (n, m) a_k of each image, in [0, 1].
+        weights: (n, m) w_k; those of an image sum to 1.
+    """
+    inputs, baselines = inputs.detach(), baselines.detach()
+    positions, weights = positions.to(inputs), weights.to(inputs)
     difference = inputs - baselines
 
     def along(values: Tensor, image: Tensor, node: Tensor) -> Tensor:
@@ -104,7 +116,7 @@ def straight_line(inputs: Tensor, baselines: Tensor, *, steps: int, rule: str, n
     def segment(image: Tensor, node: Tensor) -> Tensor:
         return along(weights, image, node) * difference[image]
 
-    return Nodes(inputs, steps, point, segment)
+    return Nodes(inputs, positions.shape[1], point, segment)
 
 
 def path_integral(model: Model, targets: Tensor, nodes: Nodes, *, score: Any = "logit", max_batch: int | None = None) -> Tensor:

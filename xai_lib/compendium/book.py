@@ -3,8 +3,9 @@
     build(root, output)  ->  output/html
 
 The stage (output/stage) is made afresh each time and mirrors the repository: book/*.md, notebooks/<study>.ipynb (the study
-chapter, from book/runs/<study>/<profile>/) and runs/<study>/<profile>.ipynb (the newest local run per profile, clearly
-marked). Nothing is executed here. Order of a chapter, where the names in brackets are elements of BOOK.md:
+chapter, from book/runs/<study>/<profile>/), runs/<study>/<profile>.ipynb (the newest local run per profile, clearly marked)
+and runs/<study>/sweep-<id>.md (the comparison of a sweep's runs). Nothing is executed here. Order of a chapter, where the names
+in brackets are elements of BOOK.md:
 
     title cell of the notebook · [1 card] [2 question] [3 claims] [4 deviations]
     the notebook's own cells up to the last one tagged `after-method`
@@ -24,7 +25,16 @@ from typing import Any
 
 import yaml
 
-from xai_lib.compendium import book_assets, book_bibliography, book_cells, book_notebook, book_runs, book_sphinx, book_verdicts
+from xai_lib.compendium import (
+    book_assets,
+    book_bibliography,
+    book_cells,
+    book_notebook,
+    book_runs,
+    book_sphinx,
+    book_sweeps,
+    book_verdicts,
+)
 from xai_lib.compendium.book_cells import Study
 from xai_lib.compendium.book_pages import Book, fill_blocks
 from xai_lib.compendium.book_runs import Run
@@ -46,7 +56,7 @@ def build(root: Path, output: Path, *, local: bool = True, strict: bool = True) 
     Args:
         root: the repository.
         output: folder for stage, log and html; its `stage` and `html` are replaced.
-        local: also show the newest local run of each study and profile.
+        local: also show the newest local run of each study and profile, and the sweeps.
         strict: a warning of Sphinx is an error.
 
     Returns:
@@ -80,13 +90,16 @@ def stage(root: Path, target: Path, *, local: bool = True) -> Path:
             page.write_text(book_cells.not_run(name, study), encoding="utf-8")
     for run in book.local:
         _stage_run(book.studies[run.study], run, book, target)
-    if book.local or book.left_out:
+    if local:
+        sweeps, unread = book_sweeps.stage(root, list(book.studies), target)
+        book = replace(book, sweeps=sweeps, left_out=[*book.left_out, *unread])
+    if book.local or book.sweeps or book.left_out:
         (target / "runs").mkdir(exist_ok=True)
         (target / "runs" / "index.md").write_text(LOCAL_PAGE, encoding="utf-8")
         toc["parts"].append(
             {
                 "caption": "Local runs",
-                "chapters": [{"file": page} for page in ["runs/index", *(run.page for run in book.local)]],
+                "chapters": [{"file": page} for page in ["runs/index", *(one.page for one in (*book.local, *book.sweeps))]],
             }
         )
     for page in sorted(target.rglob("*.md")):
@@ -130,7 +143,7 @@ def collect(root: Path, toc: dict[str, Any], *, local: bool) -> Book:
     left_out = [book_notebook.scrub(line, root) for line in left_out]
     clean = {name: _scrubbed(run, root) for name, run in chapters.items()}
     ledger, shown = [_scrubbed(run, root) for run in ledger], [_scrubbed(run, root) for run in shown]
-    return Book(root, studies, clean, ledger, shown, left_out, frozenset(keys))
+    return Book(root, studies, clean, ledger, shown, left_out=left_out, keys=frozenset(keys))
 
 
 def chapter(study: Study, run: Run, book: Book, downloads: dict[str, str]) -> nbformat.NotebookNode:

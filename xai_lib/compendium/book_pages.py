@@ -13,6 +13,7 @@ from typing import Any
 from xai_lib.compendium import book_registry
 from xai_lib.compendium.book_cells import Study, claim_target, reported
 from xai_lib.compendium.book_runs import Run
+from xai_lib.compendium.book_sweeps import SweepPage
 from xai_lib.compendium.book_words import VERDICTS, badge, cell, code, duration, headline, interval, number, table, tally
 from xai_lib.errors import ConfigError, unknown
 
@@ -27,7 +28,8 @@ class Book:
     chapters   the run that became each chapter; a study without published run is missing here
     ledger     all published runs
     local      local runs shown as extra pages
-    left_out   why other local runs are not shown
+    sweeps     sweeps of this machine with a page
+    left_out   why other local runs and sweeps are not shown
     keys       citation keys of references.bib
     """
 
@@ -36,6 +38,7 @@ class Book:
     chapters: Mapping[str, Run]
     ledger: Sequence[Run] = ()
     local: Sequence[Run] = ()
+    sweeps: Sequence[SweepPage] = ()
     left_out: Sequence[str] = ()
     keys: frozenset[str] = field(default_factory=frozenset)
 
@@ -127,14 +130,17 @@ def run_ledger(book: Book) -> str:
 
 
 def local_runs(book: Book) -> str:
-    """The local runs shown in this build, and those left out with the reason."""
+    """The local runs and sweeps shown in this build, and those left out with the reason."""
     rows = [
         (f"{{doc}}`{book.studies[run.study]['title']} </{run.page}>`", run.profile, str(run.record["finished"])[:16],
          duration(run.record["seconds"]))
         for run in book.local
     ]  # fmt: skip
-    left = "\n".join(f"- {reason}" for reason in book.left_out)
-    return table(["Study", "Profile", "Finished", "Runtime"], rows) + (f"\n\n**Left out**\n\n{left}" if left else "")
+    swept = [(f"{{doc}}`{book.studies[one.study]['title']} </{one.page}>`", code(one.id), one.runs) for one in book.sweeps]
+    parts = [table(["Study", "Profile", "Finished", "Runtime"], rows)] if rows else []
+    parts += ["**Sweeps**", table(["Study", "Sweep", "Runs compared"], swept)] if swept else []
+    parts += ["**Left out**", "\n".join(f"- {reason}" for reason in book.left_out)] if book.left_out else []
+    return "\n\n".join(parts)
 
 
 def commands(book: Book) -> str:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xai_lib.compendium.compare_runs import Comparison, Row, compare
-from xai_lib.compendium.compare_tables import COLUMNS, csv, how, markdown, page_markdown, tables
+from xai_lib.compendium.compare_tables import COLUMNS, csv, how, markdown, tables
 from xai_lib.compendium.results import write
 from xai_lib.errors import ConfigError, StoreError
 
-__all__ = ["Comparison", "Row", "add_arguments", "command", "compare", "csv", "how", "markdown", "page_markdown", "tables"]
+__all__ = ["Comparison", "Row", "add_arguments", "command", "compare", "csv", "how", "markdown", "tables"]
 
 
 FORMATS = (".png", ".svg", ".pdf")

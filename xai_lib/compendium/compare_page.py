@@ -115,13 +115,17 @@ def page(comparison: Comparison, metric: str | None) -> str:
     return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body><main>\n{body}\n</main></body>\n</html>\n'
 
 
-def _figure(comparison: Comparison, metric: str) -> str:
+def described(comparison: Comparison, metric: str) -> tuple[str, str]:
+    """Alternative text and caption of the figure, as plain text."""
     drawn, every = len(_drawn(comparison, metric)), sum(row.metric == metric for row in comparison.rows)
     shown = f"the first {drawn} of {every} rows" if drawn < every else f"{every} rows"
-    name = html.escape(metric)
-    alt = f"Mean and 95 % interval of {name[:80]} by method and run, {shown}; the numbers are in the table of results."
+    said = f"Mean and 95 % interval of {metric[:80]} by method and run, {shown}"
+    return f"{said}; the numbers are in the table of results.", f"{said}."
+
+
+def _figure(comparison: Comparison, metric: str) -> str:
+    alt, caption = map(html.escape, described(comparison, metric))
     data = base64.b64encode(picture(comparison, metric, ".png")).decode()
-    caption = f"Mean and 95 % interval of <code>{name}</code> by method and run, {shown}."
     return f'<figure><img src="data:image/png;base64,{data}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
 
 

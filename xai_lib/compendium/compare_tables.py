@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from xai_lib import wording
 from xai_lib.compendium import book_words, decisions
-from xai_lib.compendium.compare_runs import GROUP, Comparison, compare
+from xai_lib.compendium.compare_runs import GROUP, Comparison
 from xai_lib.stats import Estimate
 
 COLUMNS = (
@@ -157,17 +156,8 @@ def _coded(cells: Sequence[str]) -> list[str]:
     return [book_words.code(cell) if isinstance(cell, Name) else cell for cell in cells]
 
 
-def page_markdown(runs: Sequence[str | Path], root: Path) -> str:
-    """The comparison as a page of the book, in MyST Markdown.
-
-    Args:
-        runs: as for `compare`.
-        root: the repository.
-
-    Raises:
-        ConfigError, StoreError: as `compare`.
-    """
-    comparison = compare(runs, root)
+def page_markdown(comparison: Comparison) -> str:
+    """The comparison as a page of the book, in MyST Markdown."""
     number = partial(wording.number, digits=4)
     parts = [f"# Comparison of {len(comparison.sides)} runs of {book_words.code(comparison.study)}"]
     for table in tables(comparison, number):
