@@ -14,7 +14,7 @@ from xai_lib import METHODS, METRICS, compute, data, models
 from xai_lib.compendium import benchmark, experiments, grid, ledger, results, tasks
 from xai_lib.compendium.engine import Serial, open_engine
 from xai_lib.compendium.store import Store, tree
-from xai_lib.errors import ConfigError, DataError, StoreError
+from xai_lib.errors import ConfigError, DataError, EngineError, StoreError
 from xai_lib.studies.case import open_case
 
 TESTS = Path(__file__).parent
@@ -313,6 +313,15 @@ def test_each_worker_has_a_gpu_of_its_own_and_its_share_of_the_cores(monkeypatch
     assert sorted(found.values()) == [("3", "4"), ("5", "4")]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert engine._gpus() == []
+
+
+def test_a_worker_with_other_sources_is_refused_by_name(tmp_path):
+    class Elsewhere(Serial):
+        def run(self, asked, store, *, timeout=None):
+            yield from (tasks.Outcome("0" * 64, "done", len(task.items)) for task in asked)
+
+    with pytest.raises(EngineError, match="was the source changed after the start"):
+        benchmark.calculate([tasks.Task("attribute", (1,))], Store(tmp_path), Elsewhere())
 
 
 def test_arrays_come_back_in_the_order_in_which_they_were_written(store):

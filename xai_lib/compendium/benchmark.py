@@ -103,6 +103,11 @@ def calculate(
     start = monotonic()
     with Meter(progress, label, sum(len(task.items) for task in missing)) as meter:
         for outcome in engine.run(missing, store, timeout=timeout):
+            if outcome.key not in wanted:
+                raise EngineError(
+                    "a worker computed under another key: its xai_lib, Python or packages differ from those of this process (was "
+                    "the source changed after the start?); use one version everywhere and start again, finished shards stay"
+                )
             summary.add(wanted[outcome.key], outcome)
             meter.advance(outcome.items)
     summary.seconds = monotonic() - start
