@@ -11,6 +11,11 @@ from xai_lib.errors import InputError, ModelError
 QUICK = {
     "integrated_gradients": {"steps": 4},
     "multi_baseline_integrated_gradients": {"steps": 2, "n_baselines": 3},
+    "adversarial_gradient_integration": {"n_classes": 2, "max_iter": 3},
+    "blur_integrated_gradients": {"steps": 4},
+    "credible_path_attribution": {"n_baselines": 2, "steps": 6, "max_iterations": 2},
+    "expected_gradients": {"steps": 5},
+    "guided_integrated_gradients": {"steps": 6},
     "smoothgrad": {"n_samples": 3},
     "smoothgrad_squared": {"n_samples": 3},
     "vargrad": {"n_samples": 3},

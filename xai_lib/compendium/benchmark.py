@@ -105,8 +105,8 @@ def calculate(
         for outcome in engine.run(missing, store, timeout=timeout):
             if outcome.key not in wanted:
                 raise EngineError(
-                    "a worker computed under another key: its xai_lib, Python or packages differ from those of this process (was "
-                    "the source changed after the start?); use one version everywhere and start again, finished shards stay"
+                    "a worker computed under another key: its xai_lib, Python or packages differ from those of this process "
+                    "(was the source changed after the start?); use one version everywhere and start again, what is done stays"
                 )
             summary.add(wanted[outcome.key], outcome)
             meter.advance(outcome.items)

@@ -67,8 +67,8 @@ def save_results(
     content = table.to_csv(index=False, lineterminator="\n")
     write(Path(folder) / RESULTS, content)
     record = {
-        "data": [_data(item) for item in samples],
-        "models": [_model(item) for item in models],
+        "data": _once(_data(item) for item in samples),
+        "models": _once(_model(item) for item in models),
         **_machine(),
         "shards": {"n": len(ledger.shards), "seconds": round(sum(ledger.shards.values()), 3), "keys": sorted(ledger.shards)},
         "made_with": made_with(),
@@ -177,6 +177,15 @@ def write(path: Path, content: str | bytes) -> None:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}; check space and permissions") from None
+
+
+def _once(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without repetitions: two cases may share a model or its images."""
+    found: list[dict[str, Any]] = []
+    for record in records:
+        if record not in found:
+            found.append(record)
+    return found
 
 
 def _data(samples: "Samples") -> dict[str, Any]:
