@@ -94,12 +94,13 @@ def stage(root: Path, target: Path, *, local: bool = True) -> Path:
         sweeps, unread = book_sweeps.stage(root, list(book.studies), target)
         book = replace(book, sweeps=sweeps, left_out=[*book.left_out, *unread])
     if book.local or book.sweeps or book.left_out:
+        extra = [run.page for run in book.local] + [sweep.page for sweep in book.sweeps]
         (target / "runs").mkdir(exist_ok=True)
         (target / "runs" / "index.md").write_text(LOCAL_PAGE, encoding="utf-8")
         toc["parts"].append(
             {
                 "caption": "Local runs",
-                "chapters": [{"file": page} for page in ["runs/index", *(one.page for one in (*book.local, *book.sweeps))]],
+                "chapters": [{"file": page} for page in ["runs/index", *extra]],
             }
         )
     for page in sorted(target.rglob("*.md")):

@@ -1,7 +1,7 @@
 """Data sets: `load` for all at once, `batches` for one batch at a time.
 
 Looked for in `$XAI_DATA`, then in the repository's `data/`; the packaged ones are always there. Nothing is downloaded
-unless `get` is called.
+unless `get` is called, or a loader that can fetch is told allow_download=True.
 
 >>> samples = load("photos", n=2, seed=0)
 >>> tuple(samples.inputs.shape), samples.ids == load("photos", n=5, seed=0).ids[:2]
@@ -11,7 +11,7 @@ unless `get` is called.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from xai_lib.data import imagenet, mnist, photos, shapes, tabular
+from xai_lib.data import cifar10, imagenet, mnist, photos, shapes, tabular
 from xai_lib.data.inventory import Check, Listing, check, found_at, get, listing
 from xai_lib.data.places import roots
 from xai_lib.data.source import choose, open_source, stream
@@ -25,6 +25,7 @@ __all__ = [
     "Listing",
     "batches",
     "check",
+    "cifar10",
     "columns",
     "found_at",
     "get",

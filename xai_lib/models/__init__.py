@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from xai_lib.errors import ConfigError
-from xai_lib.models import nets, torchvision_nets, zoo  # the last two register models
+from xai_lib.models import cifar_nets, nets, torchvision_nets, zoo  # all but nets register models
 from xai_lib.models.sources import source_of
 from xai_lib.models.weights import places
 from xai_lib.models.wrapper import PRECISIONS, Normalise, PixelModel, state_sha256
@@ -17,6 +17,7 @@ __all__ = [
     "PRECISIONS",
     "Normalise",
     "PixelModel",
+    "cifar_nets",
     "listing",
     "load",
     "nets",
@@ -84,7 +85,8 @@ def listing() -> list[dict[str, Any]]:
     """
     rows = []
     for name, entry in MODELS.items():
-        found = next((path for path in places(source_of(name)) if path.is_file()), None)
+        source = cifar_nets.SOURCES.get(name) or source_of(name)
+        found = next((path for path in places(source) if path.is_file()), None)
         rows.append(
             {
                 "name": name,

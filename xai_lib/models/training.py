@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,10 @@ from xai_lib.errors import ConfigError, InputError, ModelError
 from xai_lib.hooks import global_seed
 
 OPTIMISERS = ("adam", "sgd")
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "one_cycle")
+PRECISIONS = ("float32", "bfloat16")
+WARM_UP = 0.2
+"""Share of the steps in which "one_cycle" raises the learning rate."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,10 @@ def train(
     validation: tuple[Tensor, Tensor] | None = None,
     optimiser: str = "adam",
     momentum: float = 0.9,
+    nesterov: bool = False,
     weight_decay: float = 0.0,
     schedule: str = "constant",
+    precision: str = "float32",
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     progress: bool = False,
 ) -> TrainingRecord:
@@ -61,13 +67,16 @@ def train(
         targets: (n,) int64, from 0.
         epochs: passes over the data, at least 1.
         batch: rows per step, 1 to n.
-        learning_rate: of the first step, positive.
+        learning_rate: the largest one, positive.
         seed: of the permutations and of dropout.
         validation: inputs and targets measured after each epoch.
         optimiser: "adam" or "sgd".
         momentum: of "sgd" only, in [0, 1).
+        nesterov: of "sgd" only: look ahead along the momentum, which must then be positive.
         weight_decay: L2 penalty, at least 0.
-        schedule: "constant", or "cosine" from `learning_rate` to 0 over all steps.
+        schedule: "constant"; "cosine" from `learning_rate` to 0 over all steps; "one_cycle" rises on a line during the first
+            fifth of the steps and then falls as "cosine" does.
+        precision: "float32"; "bfloat16" runs the forward pass under autocast, weights and loss stay float32.
         augment: changes the inputs of a batch, drawing from the (CPU) generator it is given; `random_shift(pixels)` is one.
         progress: one bar on stderr.
 
@@ -76,17 +85,16 @@ def train(
         ConfigError: a number out of range or an unknown name.
         ModelError: nothing to train, or the loss became NaN or infinite.
     """
-    _check_numbers(epochs, batch, learning_rate, momentum, weight_decay, len(inputs), optimiser, schedule)
+    _check_numbers(epochs, batch, learning_rate, momentum, weight_decay, len(inputs))
+    _check_names(optimiser, schedule, precision, nesterov=nesterov, momentum=momentum)
     for part in [(inputs, targets), *([validation] if validation is not None else [])]:
         _check_data(*part)
     parameters = [p for p in net.parameters() if p.requires_grad]
     if not parameters:
         raise ModelError("train: no parameter asks for a gradient; a loaded model is frozen, train a net from models.nets")
     steps = epochs * math.ceil(len(inputs) / batch)
-    step_size = _optimiser(parameters, optimiser, learning_rate, momentum, weight_decay)
-    rates = torch.optim.lr_scheduler.LambdaLR(
-        step_size, lambda step: 1.0 if schedule == "constant" else (1 + math.cos(math.pi * step / steps)) / 2
-    )
+    step_size = _optimiser(parameters, optimiser, learning_rate, momentum, weight_decay, nesterov)
+    rates = torch.optim.lr_scheduler.LambdaLR(step_size, lambda step: rate(schedule, step, steps))
     generator = torch.Generator().manual_seed(seed)
     losses, accuracies, checked = [], [], []
     start = time.perf_counter()
@@ -96,7 +104,9 @@ def train(
             loss, right = 0.0, 0
             for rows in _batches(len(inputs), batch, generator, inputs.device):
                 points = inputs[rows] if augment is None else augment(inputs[rows], generator)
-                logits = net(points)
+                with _autocast(precision, inputs.device):
+                    logits = net(points)
+                logits = logits.float() if precision == "bfloat16" else logits
                 _check_classes(logits, targets)
                 value = nn.functional.cross_entropy(logits, targets[rows])
                 step_size.zero_grad(set_to_none=True)
@@ -116,8 +126,27 @@ def train(
     return TrainingRecord(tuple(losses), tuple(accuracies), tuple(checked), time.perf_counter() - start)
 
 
-def random_shift(pixels: int) -> Callable[[Tensor, torch.Generator], Tensor]:
+def rate(schedule: str, step: int, steps: int) -> float:
+    """Learning rate of a step as a share of the largest.
+
+    Args:
+        schedule: one of SCHEDULES.
+        step: from 0.
+        steps: how many there are in all.
+
+    >>> [round(rate("one_cycle", step, 10), 3) for step in (0, 1, 2, 6, 10)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    warm = max(1, math.ceil(WARM_UP * steps)) if schedule == "one_cycle" else 0
+    if schedule == "constant" or step < warm:
+        return (step + 1) / warm if warm else 1.0
+    return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+
+
+def random_shift(pixels: int, *, flip: bool = False) -> Callable[[Tensor, torch.Generator], Tensor]:
     """An `augment` for `train`: moves each image by up to `pixels` along each axis, filling with 0 (black).
+
+    That is a random crop of the image padded by `pixels`; with `flip`, half of the images (drawn) are also mirrored.
 
     >>> moved = random_shift(1)(torch.ones(1, 1, 2, 2), torch.Generator().manual_seed(0))
     >>> tuple(moved.shape), moved.sum().item() in (1.0, 2.0, 4.0)
@@ -131,6 +160,9 @@ def random_shift(pixels: int) -> Callable[[Tensor, torch.Generator], Tensor]:
         offset = torch.randint(0, 2 * pixels + 1, (2, n, 1), generator=generator).to(inputs.device)
         rows = torch.arange(height, device=inputs.device) + offset[0]
         columns = torch.arange(width, device=inputs.device) + offset[1]
+        if flip:
+            mirrored = torch.randint(0, 2, (n, 1), generator=generator).to(inputs.device, torch.bool)
+            columns = torch.where(mirrored, columns.flip(1), columns)
         padded = nn.functional.pad(inputs, (pixels,) * 4)
         image = torch.arange(n, device=inputs.device)[:, None, None]
         return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
@@ -168,23 +200,18 @@ def _batches(n: int, size: int, generator: torch.Generator, device: torch.device
 
 
 def _optimiser(
-    parameters: list[nn.Parameter], name: str, learning_rate: float, momentum: float, weight_decay: float
+    parameters: list[nn.Parameter], name: str, learning_rate: float, momentum: float, weight_decay: float, nesterov: bool
 ) -> torch.optim.Optimizer:
     if name == "sgd":
-        return torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
+        return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, nesterov=nesterov)
     return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay)
 
 
-def _check_numbers(
-    epochs: int,
-    batch: int,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-    n: int,
-    optimiser: str,
-    schedule: str,
-) -> None:
+def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _check_numbers(epochs: int, batch: int, learning_rate: float, momentum: float, weight_decay: float, n: int) -> None:
     if epochs < 1:
         raise ConfigError(f"epochs={epochs}: expected at least 1")
     if not 1 <= batch <= max(1, n):
@@ -193,8 +220,17 @@ def _check_numbers(
         raise ConfigError(f"learning_rate={learning_rate}: expected a positive number")
     if not (0 <= momentum < 1 and 0 <= weight_decay < math.inf):
         raise ConfigError(f"momentum={momentum}, weight_decay={weight_decay}: expected [0, 1) and at least 0")
+
+
+def _check_names(optimiser: str, schedule: str, precision: str, *, nesterov: bool, momentum: float) -> None:
     if optimiser not in OPTIMISERS or schedule not in SCHEDULES:
         raise ConfigError(f"optimiser={optimiser!r}, schedule={schedule!r}: expected one each of {OPTIMISERS}, {SCHEDULES}")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision!r}: expected one of {PRECISIONS}")
+    if nesterov and not (optimiser == "sgd" and momentum > 0):
+        raise ConfigError(
+            f"nesterov with optimiser={optimiser!r}, momentum={momentum}: expected 'sgd' with a positive momentum"
+        )
 
 
 def _check_classes(logits: Tensor, targets: Tensor) -> None:

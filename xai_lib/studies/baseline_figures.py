@@ -10,36 +10,19 @@ from torch import Tensor
 
 from xai_lib import METHODS, contours, maps, plotting, stats, toys
 from xai_lib.plotting import number, style
-from xai_lib.stats import Estimate
+from xai_lib.studies import common_figures
 from xai_lib.studies.baseline_counts import PATCH, interpolation, label_of, slope_on_area
 from xai_lib.studies.baseline_quality import BETTER
 from xai_lib.studies.baseline_words import FORESTS
 from xai_lib.studies.case import Case
+from xai_lib.studies.common_figures import estimates_of, grid, measured
 
-
-def estimates_of(
-    frame: pd.DataFrame, metric: str, methods: Sequence[str], statistic: str = "mean"
-) -> list[tuple[str, Estimate]]:
-    """(label, mean over images with its bootstrap interval) for one metric and several conditions."""
-    own = frame[frame.metric == metric]
-    return [(m, stats.bootstrap_interval(own[own.method == m].value.to_numpy(), statistic=statistic)) for m in methods]
+__all__ = ["estimates_of", "grid", "measured"]
 
 
 def forest(frame: pd.DataFrame, metric: str, methods: Iterable[str], *, published: Mapping[str, float] | None = None) -> None:
-    """Forest plot of one metric over several conditions, with an alternative text that names the largest and the smallest."""
-    xlabel, caption = FORESTS[metric]
-    labels = list(methods)
-    published = {k: v for k, v in (published or {}).items() if k in labels}
-    pairs = estimates_of(frame, metric, labels, "median" if "median" in xlabel else "mean")
-    ordered = sorted(pairs, key=lambda p: p[1].value)
-    low, high = ordered[0], ordered[-1]
-    plotting.show(
-        plotting.estimates(pairs, xlabel=xlabel, published=published),
-        name=metric.replace("_", "-"),
-        caption=caption,
-        alt=f"{xlabel}: highest {number(high[1].value)} for {high[0]}, lowest {number(low[1].value)} for {low[0]}, "
-        f"{len(pairs)} conditions with 95 % intervals, n = {high[1].n} images each.",
-    )
+    """Forest plot of one metric over several conditions."""
+    common_figures.forest(frame, metric, methods, words=FORESTS[metric], published=published)
 
 
 def top_values(nested: Mapping[tuple[int, str], Tensor], *, reduce: str) -> None:
@@ -61,14 +44,6 @@ def running_table(table: pd.DataFrame, how: str) -> None:
     """Table 1 (mean) or 2 (median) of the document, for the first image of this run."""
     caption = f"The running image, {how} aggregation (document: Table {1 if how == 'mean' else 2})."
     plotting.table(table, caption=caption, name=f"running-{how}")
-
-
-def measured(table: pd.DataFrame) -> None:
-    """How much was measured, by data set and model."""
-    counts = table.groupby(["dataset", "model"]).agg(
-        values=("value", "size"), metrics=("metric", "nunique"), conditions=("method", "nunique")
-    )
-    plotting.table(counts.reset_index(), caption="What was measured.", name="measured")
 
 
 def saturation() -> None:
@@ -126,20 +101,6 @@ def along_the_path(case: Case, kind: Any = "black", image: int = 0) -> None:
         "gradient is large, long before the image looks complete.",
         alt=f"The probability rises from {number(float(probability[0]))} to {number(float(probability[-1]))}; the gradient is largest "
         f"at position {number(float(fine[norm.argmax()]))} of the path and {number(float(norm[-1] / norm.max()))} of that at its end.",
-    )
-
-
-def grid(
-    case: Case, attributions: Mapping[str, Tensor], *, reduce: str, images: Sequence[int], name: str, caption: str
-) -> None:
-    """Maps of some images under several conditions."""
-    reduced = {label: maps.reduce(a, reduce) for label, a in attributions.items()}
-    n = len(images)
-    plotting.show(
-        plotting.attribution_grid(case.samples, reduced, rows=images),
-        name=name,
-        caption=caption,
-        alt=f"Signed maps of {n} image{'s' * (n > 1)} under {len(reduced)} conditions ({', '.join(reduced)})."[:245],
     )
 
 

@@ -1,0 +1,226 @@
+"""Study `path_attribution`, part 2: what insertion, deletion and Sensitivity-n say of the maps (Tables 1-4, Figure 3)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+from torch import Tensor
+
+from xai_lib import agreement, compute, maps
+from xai_lib.compendium.experiments import study_task
+from xai_lib.compendium.study import Study
+from xai_lib.metrics.insertion import Curve, perturbation_curves
+from xai_lib.metrics.sensitivity_n import subset_correlations, subset_drops
+from xai_lib.studies.case import Case, explainer, rows
+from xai_lib.studies.path_maps import CREDIBLE, IG, credible, panel_maps
+
+GAME = "insertion_deletion"
+GAMES = (("insertion", "rise_blur"), ("deletion", "mean"))
+REMOVALS = ("black", "mean", "blur")
+SN = "sensitivity_n"
+
+
+def game(
+    case: Case, attributions: Tensor, games: Sequence[tuple[str, Any]], *, points: Any, tolerance: float, reduce: str = "sum"
+) -> list[Curve]:
+    """Curves of one map (see `perturbation_curves`)."""
+    return perturbation_curves(
+        case.model, case.inputs, case.targets, attributions, games, points=points, tolerance=tolerance, reduce=reduce,
+        seed=case.seed, max_batch=case.max_batch,
+    )  # fmt: skip
+
+
+@study_task(label="Insertion and deletion of the path methods")
+def panel_rows(
+    case: Case, *, panel: str, steps: int, sigmas: Sequence[float], search: Mapping[str, Any], points: Any, tolerance: float
+) -> pd.DataFrame:
+    """Insertion from the blur of RISE, deletion to the mean colour of the training data, and their difference, for all maps.
+
+    Pixels are ordered by the signed sum over channels; `insertion_deletion_abs` by its absolute value. `stated_error` is the
+    sum of the errors of both curves. `confidence` is the probability of the explained class.
+    """
+    own = {"points": points, "tolerance": tolerance}
+    frames = [rows(case, "image", "confidence", confidence(case))]
+    for label, attributions in panel_maps(case, panel=panel, steps=steps, sigmas=sigmas, search=search).items():
+        start = perf_counter()
+        insertion, deletion = game(case, attributions, GAMES, **own)
+        seconds = perf_counter() - start
+        values = {
+            "insertion": insertion.auc,
+            "deletion": deletion.auc,
+            GAME: insertion.auc - deletion.auc,
+            "stated_error": insertion.error + deletion.error,
+        }
+        if label in (IG, CREDIBLE):
+            other = game(case, attributions, GAMES, reduce="abs_sum", **own)
+            values[f"{GAME}_abs"] = other[0].auc - other[1].auc
+        frames += [rows(case, label, metric, v, metric_parameters=own, seconds=seconds) for metric, v in values.items()]
+    return pd.concat(frames)
+
+
+def confidence(case: Case) -> Tensor:
+    """(n,) probability of the explained class."""
+    return compute.scores(case.model, case.inputs, case.targets, score="prob", max_batch=case.max_batch)
+
+
+@study_task(label="Every baseline against every removal value")
+def confound_rows(
+    case: Case, *, steps: int, sigmas: Sequence[float], search: Mapping[str, Any], points: Any, tolerance: float
+) -> pd.DataFrame:
+    """Insertion minus deletion with the same substrate on both sides, for each baseline and each substrate (FIDELITY 4.3).
+
+    Rows `insertion_deletion by removal`, method "<map> | <substrate>".
+    """
+    request = (case.model, case.inputs, case.targets)
+    made = {
+        f"IG, {name}": explainer(case, "integrated_gradients", baseline=name, steps=steps)(*request)
+        for name in ("black", "average", "blur")
+    }
+    ours = credible(case, {CREDIBLE: {}}, n_baselines=len(sigmas), steps=steps, sigmas=sigmas, **search)
+    made[CREDIBLE] = ours[CREDIBLE].attributions
+    made["random map"] = explainer(case, "random_attribution")(*request)
+    games = [(name, removal) for removal in REMOVALS for name in ("insertion", "deletion")]
+    own = {"points": points, "tolerance": tolerance}
+    frames = []
+    for label, attributions in made.items():
+        curves = game(case, attributions, games, **own)
+        for k, removal in enumerate(REMOVALS):
+            value = curves[2 * k].auc - curves[2 * k + 1].auc
+            frames.append(rows(case, f"{label} | {removal}", f"{GAME} by removal", value, metric_parameters=own))
+    return pd.concat(frames)
+
+
+@study_task(label="Sensitivity-n of the path methods")
+def sensitivity_rows(
+    case: Case, *, steps: int, sigmas: Sequence[float], search: Mapping[str, Any], fractions: Sequence[float], n_subsets: int
+) -> pd.DataFrame:
+    """Sensitivity-n, its mean over fractions and each of them; subsets are replaced by black and by the image's mean colour."""
+    request = (case.model, case.inputs, case.targets)
+    made = panel_maps(case, panel="three", steps=steps, sigmas=sigmas, search=search)
+    made["gradient"] = explainer(case, "gradient")(*request)
+    frames = []
+    for replacement in ("black", "average"):
+        settings: dict[str, Any] = {
+            "fractions": tuple(fractions),
+            "n_subsets": n_subsets,
+            "baseline": replacement,
+            "seed": case.seed,
+        }
+        drops = subset_drops(*request, max_batch=case.max_batch, **settings)
+        own = {"replacement": replacement, "n_subsets": n_subsets}
+        name = SN if replacement == "black" else f"{SN}, {replacement}"
+        for label, attributions in made.items():
+            found = subset_correlations(drops, case.inputs, attributions).double().cpu().numpy()
+            frames.append(rows(case, label, name, np.nanmean(found, axis=1), metric_parameters=own))
+            for k, fraction in enumerate(fractions):
+                frames.append(rows(case, label, f"{name} at {fraction:g}", found[:, k], metric_parameters=own))
+    return pd.concat(frames)
+
+
+@study_task(label="Hyper-parameters of the credible method")
+def setting_rows(
+    case: Case, *, steps: int, sigmas: Sequence[float], search: Mapping[str, Any], points: Any, tolerance: float
+) -> pd.DataFrame:
+    """Insertion minus deletion of the credible method when one parameter at a time is changed (claim B14), and for other seeds.
+
+    `seed_agreement`: Spearman correlation between the maps of two seeds, with three baselines and with one, at equal numbers of
+    gradients (claim B17).
+    """
+    own = {"points": points, "tolerance": tolerance}
+    frames = []
+    base: dict[str, Any] = {"n_baselines": len(sigmas), "steps": steps, "sigmas": sigmas, **search}
+    changed: dict[str, dict[str, Any]] = {
+        "default": {},
+        "delta x 0.5": {"delta": search["delta"] / 2},
+        "delta x 2.5": {"delta": search["delta"] * 2.5},
+        "eta x 0.4": {"eta": search["eta"] * 0.4},
+        "epsilon x 2": {"epsilon": search["epsilon"] * 2},
+        "sigma x 0.5": {"sigmas": [s / 2 for s in sigmas]},
+        "sigma x 2": {"sigmas": [s * 2 for s in sigmas]},
+        "steps x 3": {"steps": steps * 3},
+        "1 baseline": {"n_baselines": 1, "sigmas": [sigmas[len(sigmas) // 2]]},
+    }
+    made: dict[str, Tensor] = {}
+    for label, change in changed.items():
+        made[label] = credible(case, {CREDIBLE: {}}, **{**base, **change})[CREDIBLE].attributions
+        insertion, deletion = game(case, made[label], GAMES, **own)
+        value = insertion.auc - deletion.auc
+        frames.append(rows(case, f"credible, {label}", GAME, value, metric_parameters=own))
+    return pd.concat([*frames, *_seed_rows(case, made, base, changed["1 baseline"])])
+
+
+def _seed_rows(case: Case, made: Mapping[str, Tensor], base: Mapping[str, Any], one: Mapping[str, Any]) -> list[pd.DataFrame]:
+    other = replace(case, seed=case.seed + 1)
+    frames = []
+    for label, change in {"default": {}, "1 baseline": one}.items():
+        again = credible(other, {CREDIBLE: {}}, **{**base, **change})[CREDIBLE].attributions
+        value = agreement.rank_correlation(maps.reduce(made[label], "sum"), maps.reduce(again, "sum"))
+        name = f"{len(base['sigmas'])} baselines" if label == "default" else label
+        frames.append(rows(case, f"credible, {name}", "seed_agreement", value))
+    return frames
+
+
+def by_network(loaded: Study, claim: str) -> dict[str, dict[str, float]]:
+    """The document's scores {network: {label: score}} of a claim whose published values are named "network | label"."""
+    found: dict[str, dict[str, float]] = {}
+    values = next(c.published.values for c in loaded.claims if c.id == claim)
+    for name, value in values.items():
+        network, label = name.split(" | ")
+        found.setdefault(network, {})[label] = value
+    return found
+
+
+def gain_and_confidence(case: Case, table: pd.DataFrame) -> pd.DataFrame:
+    """`association` of the score of Integrated Gradients, and of the gain of the credible method over it (claims B7, B8)."""
+    score = of(table, IG, GAME, case)
+    return association(case, table, {IG: score, "gain of credible": of(table, CREDIBLE, GAME, case) - score})
+
+
+def association(case: Case, table: pd.DataFrame, values: Mapping[str, np.ndarray], against: str = "confidence") -> pd.DataFrame:
+    """Spearman's correlation over images between the confidence and something, as a mean of products of standardised ranks.
+
+    Args:
+        table: rows of `panel_rows` of this case.
+        values: {label: (n,)} in the order of the samples.
+
+    Returns:
+        Rows `rank_product`, method "<label>, with confidence"; their mean over images is the correlation, so that its interval
+        is that of a mean.
+    """
+    own = of(table, "image", against, case)
+    frames = []
+    for label, other in values.items():
+        product = _standard(rankdata(own)) * _standard(rankdata(other))
+        frames.append(rows(case, f"{label}, with {against}", "rank_product", product))
+    return pd.concat(frames)
+
+
+def of(table: pd.DataFrame, method: str, metric: str, case: Case) -> np.ndarray:
+    """(n,) values of one condition in the order of the case's samples."""
+    own = table[
+        (table.metric == metric)
+        & (table.method == case.prefix + method)
+        & (table.model == getattr(case.model, "name", "model"))
+    ]
+    return own.set_index("sample").value.reindex(list(case.samples.ids)).to_numpy(dtype=float)
+
+
+def order_rows(case: Case, table: pd.DataFrame, published: Mapping[str, float]) -> pd.DataFrame:
+    """Spearman's correlation, image by image, between our order of the methods and a published one (claim B6).
+
+    Args:
+        published: {label: published score}.
+    """
+    values = np.stack([of(table, label, GAME, case) for label in published], axis=1)
+    theirs = _standard(rankdata(list(published.values())))
+    found = [float(np.mean(_standard(rankdata(v)) * theirs)) if np.isfinite(v).all() else np.nan for v in values]
+    return rows(case, "our order and the published one", "order_agreement", np.array(found))
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    spread = values.std()
+    return (values - values.mean()) / spread if spread else np.full(len(values), np.nan)
