@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,10 @@ import pytest
 import tiny_study
 import yaml
 
-from xai_lib.compendium import cli, doctor, results, runner
+from xai_lib.compendium import cli, doctor, results, runner, study
 from xai_lib.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -218,3 +222,25 @@ def test_f37_closed_output_in_a_plain_locale_is_no_error(root: Path) -> None:
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, timeout=100, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def documented() -> list[str]:
+    """The `xai` commands of the README and of the book's pages, as they are typed."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
+    lines = [line.split("  #")[0].strip() for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    known = [re.match(r"(?:XAI_DATA=\S+ )?(?:\.venv/bin/)?xai (?=[a-z])(.+)", line) for line in lines]
+    return [match[1] for match in known if match]
+
+
+def test_documented_commands_are_understood() -> None:
+    commands = documented()
+    every = {"run", "plan", "sweep", "compare", "status", "verify", "book", "list", "data", "show"}
+    assert every <= {command.split()[0] for command in commands}
+    for command in commands:
+        asked = cli._parser().parse_args(shlex.split(command))
+        if not hasattr(asked, "study"):
+            continue
+        loaded = study.load(asked.study, place=ROOT)
+        assert asked.profile is None or asked.profile in loaded.profiles, command
+        for given in asked.parameter:
+            assert given.partition("=")[0] in loaded.parameters, command

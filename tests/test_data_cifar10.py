@@ -246,6 +246,7 @@ def test_parquet_pictures_without_loss(root):
 def test_jpeg_pictures_are_what_pillow_decodes(root):
     put(root, table(N_TEST, form="JPEG"))
     samples = data.load("cifar10", ids=["parquet-test-00004", "parquet-test-00001"])
+    assert samples.targets.tolist() == [LABELS[TEST][4], LABELS[TEST][1]]
     for image, row in zip(samples.inputs, (4, 1), strict=True):
         expected = np.asarray(Image.open(io.BytesIO(coded(5 * PER_BATCH + row, "JPEG"))))
         assert np.array_equal((image * 255).round().permute(1, 2, 0).numpy(), expected)
@@ -293,8 +294,19 @@ IMAGES = [{"bytes": coded(0), "path": "a"}, {"bytes": coded(1), "path": "b"}]
         (pa.table({"img": IMAGES, "label": ["cat", "dog"]}), "column label"),
         (pa.table({"img": IMAGES, "label": [1.0, 2.0]}), "column label"),
         (table(2, names=["apple", "bear"]), "another data set"),
+        (table(2, names=sorted(cifar10_files.CLASSES, reverse=True)), "another data set"),
     ],
-    ids=["no img", "img is text", "no bytes", "bytes are text", "no label", "label is text", "label is float", "classes"],
+    ids=[
+        "no img",
+        "img is text",
+        "no bytes",
+        "bytes are text",
+        "no label",
+        "label is text",
+        "label is float",
+        "classes",
+        "order",
+    ],
 )
 def test_missing_columns_are_refused(tmp_path, made, words):
     with pytest.raises(DataError, match=words) as caught:

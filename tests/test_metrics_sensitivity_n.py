@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from xai_lib import METRICS, randomness, toys
+from xai_lib import METRICS, baselines, randomness, toys
 from xai_lib.errors import ConfigError, InputError
 from xai_lib.metrics.sensitivity_n import (
     FRACTIONS,
@@ -138,6 +138,18 @@ def test_what_pixels_become(images, zeros, made):
     assert not torch.allclose(named, sensitivity_n(model, images, zeros, made, **QUICK))
     black = sensitivity_n(NET, images, zeros, made, **QUICK)
     assert torch.equal(black, sensitivity_n(NET, images, zeros, made, **QUICK, baseline=0.0))
+
+
+def test_drops_of_a_probability_under_a_random_baseline(images, zeros):
+    recorder = Recorder(NET)
+    found = subset_drops(recorder, images, zeros, fractions=(0.3,), n_subsets=3, baseline="uniform", score="prob", seed=4)
+    seen = torch.stack(recorder.rows[5:]).reshape(5, 3, *images.shape[1:])
+    gone = (seen != images[:, None]).all(dim=2, keepdim=True)
+    assert gone.sum(dim=(2, 3, 4)).unique().tolist() == [30]
+    fill = baselines.draw("uniform", images, seed=4)
+    assert torch.equal(seen, torch.where(gone, fill[:, None], images[:, None]))
+    expected = NET(images).softmax(1)[:, :1] - NET(seen.flatten(0, 1)).softmax(1)[:, 0].reshape(5, 3)
+    torch.testing.assert_close(found.drops[:, 0], expected.double(), atol=1e-6, rtol=0)
 
 
 def test_order_company_batch_size_and_scale_change_nothing(images, made):

@@ -177,10 +177,11 @@ def test_loaded_as_the_traits_say(name):
     assert not any(p.requires_grad for p in model.parameters())
     assert not any(module.training for module in model.modules())
     seen = []
-    model.get_submodule(model.cam_layer).register_forward_hook(lambda m, i, out: seen.append(tuple(out.shape[1:])))
-    model(pixels(1))
-    assert seen == [LAST[name]]
-    assert isinstance(model.get_submodule(model.head_layer), nn.Linear)
+    model.get_submodule(model.cam_layer).register_forward_hook(lambda m, i, out: seen.append(out))
+    logits, head = model(pixels()), model.get_submodule(model.head_layer)
+    assert isinstance(head, nn.Linear)
+    assert seen[0].shape[1:] == LAST[name]
+    torch.testing.assert_close(logits, head(seen[0].mean((2, 3))), msg="the cam layer is not what the average pools")
     (row,) = [row for row in models.listing() if row["name"] == name]
     assert row["available"]
     assert row["weights"].endswith(f"{name}.safetensors")
