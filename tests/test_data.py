@@ -26,7 +26,7 @@ def nothing(monkeypatch, tmp_path):
 
 
 def test_all_data_sets_are_registered_with_their_traits():
-    assert set(DATASETS) == {*PACKAGED, "mnist", "imagenet"}
+    assert set(DATASETS) == {*PACKAGED, "mnist", "imagenet", "cifar10"}
     for entry in DATASETS.values():
         assert set(entry.traits) == {"packaged", "licence", "redistributable", "kind", "classes"}
         assert {"split", "n", "seed", "ids"} <= set(entry.parameters)

@@ -460,9 +460,13 @@ def test_check_reads_everything_and_remarks_on_the_copy(root, published):
     assert data.check("cifar10").n == {"test": N_TEST, "train": 5 * PER_BATCH}
 
 
-def test_listed_with_its_rows(root):
-    put(root, table(N_TEST))
-    put(root, table(5 * PER_BATCH, img=[IMAGES[0]] * 20, label=[0] * 20), "train")
+@pytest.mark.parametrize("layout", ["parquet", "torchvision", "unpacked"])
+def test_listed_with_its_rows(root, published, layout):
+    if layout == "parquet":
+        put(root, table(N_TEST))
+        put(root, table(5 * PER_BATCH, img=[IMAGES[0]] * 20, label=[0] * 20), "train")
+    else:
+        published(root / "cifar-10-python" if layout == "unpacked" else root)
     (entry,) = [entry for entry in data.listing() if entry.name == "cifar10"]
     assert (entry.n, entry.classes, entry.found_at, entry.redistributable) == (N_TEST + 5 * PER_BATCH, 10, str(root), False)
 

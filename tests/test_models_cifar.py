@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+from functools import wraps
 from itertools import pairwise
 
 import numpy as np
@@ -375,11 +376,16 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setenv("XAI_DATA", str(tmp_path / "data"))
 
 
-def test_the_recipe_runs_and_repeats_itself(small, tmp_path):
+def test_the_recipe_runs_and_repeats_itself(small, tmp_path, monkeypatch):
+    seeds, build = [], cifar_nets.densenet
+    watched = wraps(build)(lambda *, seed=0: seeds.append(seed) or build(seed=seed))
+    monkeypatch.setitem(cifar_nets.BUILDERS, "cifar_densenet", watched)
     one = recipes.cifar(tmp_path / "a", name="cifar_densenet", epochs=2)
     two = recipes.RECIPES["cifar_densenet"](tmp_path / "b", epochs=2)
     other = recipes.cifar(tmp_path / "c", name="cifar_densenet", epochs=1, n_train=130, seed=1)
     assert one == two != other
+    assert seeds == [0, 0, 1]
+    assert [one["accuracy"][part]["n"] for part in ("train", "held_out")] == [160, 20]
     loaded = models.load("cifar_densenet", weights=tmp_path / "a")
     assert loaded.weights_sha256 == one["sha256"]
     test = data.load("cifar10")

@@ -16,7 +16,6 @@ import torch
 
 from xai_lib.data.cifar10_files import CLASSES, open_batches, open_parquet
 from xai_lib.data.download import MIRROR, REMOTES, Remote, fetch, target_root
-from xai_lib.data.inventory import FILES
 from xai_lib.data.places import need, roots
 from xai_lib.data.source import Source, opens, take
 from xai_lib.errors import DataError
@@ -55,7 +54,6 @@ REMOTES["cifar10"] = (
         ),
     ),
 )
-FILES["cifar10"] = PARQUET["test"]
 
 
 @DATASETS.register(

@@ -7,13 +7,18 @@ from pathlib import Path
 import torch
 
 from xai_lib.data import places
+from xai_lib.data.cifar10 import ARCHIVE, BATCHES, PARQUET
 from xai_lib.data.download import MIRROR, REMOTES, fetch, target_root
 from xai_lib.data.source import SPLITS, Source, open_source, stream
 from xai_lib.errors import DataError
 from xai_lib.registry import DATASETS
 
-FILES = {"mnist": "MNIST/raw/t10k-images-idx3-ubyte", "imagenet": "imagenet/metadata/image_ids.txt"}
-"""A file of each set that is not packaged, relative to a searched folder."""
+FILES = {
+    "mnist": ("MNIST/raw/t10k-images-idx3-ubyte",),
+    "imagenet": ("imagenet/metadata/image_ids.txt",),
+    "cifar10": (f"{BATCHES}/test_batch", f"{ARCHIVE}/{BATCHES}/test_batch", PARQUET["test"]),
+}
+"""A file of each layout of each set that is not packaged, relative to a searched folder."""
 SAMPLED = 200
 """Rows of the generated set that `check` draws; every other set is read whole."""
 
@@ -56,8 +61,8 @@ def found_at(name: str) -> str | None:
     """
     if DATASETS[name].traits["packaged"]:
         return "packaged"
-    root = places.find(name, FILES[name])
-    return None if root is None else str(root)
+    found = {places.find(name, file) for file in FILES[name]}
+    return next((str(root) for root in places.roots() if root in found), None)
 
 
 def get(name: str, root: Path | str | None = None, mirror: str | None = None) -> list[Path]:
