@@ -27,7 +27,7 @@ def valid_features(reading: str, rho: Tensor, gradient: Tensor, way: Tensor) -> 
         bool, same shape.
 
     >>> one = torch.ones(3)
-    >>> valid_features("B", torch.tensor([2.0, 2.0, -2.0]), one, one).tolist()
+    >>> valid_features("B", torch.tensor([2.0, 0.5, -2.0]), one, one).tolist()
     [True, False, False]
     """
     if reading not in READINGS:

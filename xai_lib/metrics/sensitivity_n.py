@@ -120,6 +120,7 @@ def sensitivity_n_curve(
     Returns:
         (n, f), or (m, n, f), in [-1, 1]; NaN where undefined at that size.
     """
+    compute.check_request(model, inputs, targets)
     _stacked(attributions, inputs)
     drops = subset_drops(
         model, inputs, targets, fractions=fractions, n_subsets=n_subsets, baseline=baseline, score=score, seed=seed,
