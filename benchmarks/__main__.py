@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import bench_engine, bench_memory, bench_metrics, bench_paths
+from benchmarks import bench_engine, bench_insertion, bench_memory, bench_metrics, bench_paths
 
-for script in (bench_paths, bench_metrics, bench_memory, bench_engine):
+for script in (bench_paths, bench_metrics, bench_memory, bench_engine, bench_insertion):
     script.main(sys.argv[1:])

@@ -5,10 +5,10 @@
 EfficientNet-Lite0 at 224 px; maps of Integrated Gradients.
 
 (a) Both curves at 225 points (steps of 224 pixels) against the forward passes of as many rows on the same model at the same
-    batch size, nothing else. "plain_loop_difference" is the largest difference of any score from a loop that flips pixels and
-    asks the model row by row.
+    batch size, nothing else. "plain_loop_difference" is the largest difference of any score from a loop that flips the pixels
+    in the same order (of tied pixels, too: Integrated Gradients has many zeros) and asks the model row by row.
 (b) Both curves with adaptive points against the protocol of RISE: 225 points, rows one by one, on the model as its package
-    loads it, behind its own normalisation (gradients are not recorded). "difference" is that of the areas.
+    loads it, behind its own normalisation (gradients are not recorded), ties as they come. "difference" is that of the areas.
 (c) Areas with adaptive points against areas with 225, over many images (photographs; ImageNet where XAI_DATA is set), with what
     the adaptive curves state as their error.
 """
@@ -41,13 +41,11 @@ def raw(model: Any, x: torch.Tensor, rows: int) -> None:
             model(batch[: rows % size])
 
 
-def row_by_row(model: Any, x: torch.Tensor, t: torch.Tensor, attributions: torch.Tensor, step: int) -> np.ndarray:
+def row_by_row(model: Any, x: torch.Tensor, t: torch.Tensor, orders: np.ndarray, step: int) -> np.ndarray:
     """Scores (n, 2, points) as RISE computes them: one image, one curve, one row at a time."""
-    reduced = maps.reduce(attributions, "sum").flatten(1).numpy()
-    pixels = reduced.shape[1]
+    pixels = orders.shape[1]
     found = []
-    for i in range(len(x)):
-        order = np.flip(np.argsort(reduced[i]))
+    for i, order in enumerate(orders):
         for game, spec in GAMES:
             fill = substrate(spec, model, x[i : i + 1])
             start, finish = (fill.clone(), x[i : i + 1]) if game == "insertion" else (x[i : i + 1].clone(), fill)
@@ -59,6 +57,10 @@ def row_by_row(model: Any, x: torch.Tensor, t: torch.Tensor, attributions: torch
                 start.view(1, -1, pixels)[:, :, flipped] = finish.reshape(1, -1, pixels)[:, :, flipped]
             found.append(scores)
     return np.asarray(found).reshape(len(x), len(GAMES), -1)
+
+
+def order_of_rise(attributions: torch.Tensor) -> np.ndarray:
+    return np.flip(np.argsort(maps.reduce(attributions, "sum").flatten(1).numpy(), axis=1), axis=1)
 
 
 def areas(scores: np.ndarray) -> np.ndarray:
@@ -91,7 +93,7 @@ def speed(model: Any, theirs: Any, x: torch.Tensor, t: torch.Tensor, options: ar
         "xai_lib": lambda _: both_areas(ours(model, x[few], t[few], a[few], options.points)).tolist(),
     }
     first = compare("a: insertion and deletion, fixed points", contestants, options.repeats, settings | {"target_ratio": 1.15})
-    loop = row_by_row(model, x[:1], t[:1], a[:1], step)[0]
+    loop = row_by_row(model, x[:1], t[:1], maps.ranking(maps.reduce(a[:1], "sum")).numpy(), step)[0]
     fixed = [curve.scores[0].numpy() for curve in ours(model, x[:1], t[:1], a[:1], options.points)]
     first["plain_loop_difference"] = float(np.abs(np.stack(fixed) - loop).max())
     made: dict[str, Any] = {}
@@ -100,7 +102,7 @@ def speed(model: Any, theirs: Any, x: torch.Tensor, t: torch.Tensor, options: ar
         made["curves"] = ours(model, x, t, a, "adaptive")
         return both_areas(made["curves"]).tolist()
 
-    contestants = {"xai_lib": adaptive, "rise": lambda _: areas(row_by_row(theirs, x, t, a, step)).tolist()}
+    contestants = {"xai_lib": adaptive, "rise": lambda _: areas(row_by_row(theirs, x, t, order_of_rise(a), step)).tolist()}
     settings = {"images": len(x), "points": options.points, "target_ratio": 8}
     second = compare("b: adaptive points against RISE", contestants, options.repeats_rise, settings)
     second["points"] = [curve.points.tolist() for curve in made["curves"]]
