@@ -126,6 +126,15 @@ def desired_baseline(
     return DesiredBaseline(best, distance, first, norm, iterations, distance <= epsilon * norm, violations, probability)
 
 
+def scaled(sigma: float, inputs: Tensor) -> float:
+    """A blur in pixels of a 224-pixel side as pixels of these images, by their shorter side; as it is for tables.
+
+    >>> scaled(7.0, torch.zeros(1, 3, 32, 64))
+    1.0
+    """
+    return sigma * min(inputs.shape[2:]) / 224 if inputs.ndim == 4 else sigma
+
+
 def push_away(inputs: Tensor, points: Tensor, delta: float, constraint: str = "enforced") -> Tensor:
     """Lines 4-7 of Algorithm 1: x'_i <- x'_i - sgn(x_i - x'_i) delta where |x_i - x'_i| < delta, then clipped to [0, 1].
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xai_lib import baselines
 from xai_lib.compute import check_request, gradient_rows, input_gradient
-from xai_lib.desired import DesiredBaseline, desired_baseline
+from xai_lib.desired import DesiredBaseline, desired_baseline, scaled
 from xai_lib.errors import ConfigError
 from xai_lib.paths import Nodes, line_nodes, quadrature
 from xai_lib.randomness import image_generator, key
@@ -157,8 +157,9 @@ def credible_variants(
     accepted: dict[str, list[Tensor]] = {label: [] for label in asked}
     for b in range(n_baselines):
         if baseline == "desired":
-            blur = sigmas[b] * (min(inputs.shape[2:]) if inputs.ndim == 4 else 224) / 224
-            found.append(desired_baseline(model, inputs, sigma=blur, seed=seed, max_batch=max_batch, **search))
+            found.append(
+                desired_baseline(model, inputs, sigma=scaled(sigmas[b], inputs), seed=seed, max_batch=max_batch, **search)
+            )
             start = found[-1].baselines
         else:
             start = baselines.draw(baseline, inputs, b, seed=seed)

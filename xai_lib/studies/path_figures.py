@@ -8,6 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from xai_lib import plotting, stats
+from xai_lib.compendium import book_words
 from xai_lib.plotting import number
 from xai_lib.stats import Estimate
 from xai_lib.studies import common_figures
@@ -105,7 +106,7 @@ def table1(frame: pd.DataFrame, labels: Sequence[str], published: Mapping[str, M
 
 def _short(estimate: Estimate) -> str:
     """Value and interval; n stands beside."""
-    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
+    return book_words.interval(estimate.value, estimate.low, estimate.high)
 
 
 def _difference(frame: pd.DataFrame, label: str, versus: str) -> tuple[Estimate, float, float]:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from xai_lib import baselines, compute, hooks
 from xai_lib.compendium.experiments import study_task
-from xai_lib.desired import DesiredBaseline, desired_baseline
-from xai_lib.maps import top_mask
+from xai_lib.desired import DesiredBaseline, desired_baseline, scaled
+from xai_lib.studies.baseline_choice import blindness
 from xai_lib.studies.case import Case, explainer, rows
 from xai_lib.studies.path_maps import CREDIBLE, IG, credible
 from xai_lib.validity import READINGS, valid_features
@@ -37,7 +37,7 @@ def mechanism_rows(case: Case, *, steps: int, sigmas: Sequence[float], search: M
 
 def searched(case: Case, objective: str, sigma: float, search: Mapping[str, Any]) -> DesiredBaseline:
     """Algorithm 1 from the blur of `sigma` (pixels of a 224-pixel side)."""
-    width = sigma * min(case.inputs.shape[2:]) / 224
+    width = scaled(sigma, case.inputs)
     return desired_baseline(case.model, case.inputs, sigma=width, objective=objective, max_batch=case.max_batch, **search)
 
 
@@ -135,7 +135,7 @@ def axioms(case: Case, *, steps: int, sigmas: Sequence[float], search: Mapping[s
 
     completeness_error  |sum A - (f(x) - mean_b f(x'_b))| / |f(x) - f(black)|
     gradient_passes  forward and backward passes of the image;  passes_over_ig  over those of Integrated Gradients
-    share_on_darkest  share of |A| on the darkest tenth of the channel values
+    share_on_darkest  see `baseline_choice.blindness`
     """
     request = (case.model, case.inputs, case.targets)
     asked: dict[str, Any] = {"score": case.score, "max_batch": case.max_batch}
@@ -143,23 +143,20 @@ def axioms(case: Case, *, steps: int, sigmas: Sequence[float], search: Mapping[s
     plain = explainer(case, "integrated_gradients", steps=steps)(*request)
     here, black = (compute.scores(case.model, x, case.targets, **asked) for x in (case.inputs, torch.zeros_like(case.inputs)))
     there = torch.stack([compute.scores(case.model, one.baselines, case.targets, **asked) for one in ours.found]).mean(0)
-    flat = case.inputs.flatten(1)
-    darkest = top_mask(-flat[:, None, :], 0.1, seed=case.seed).flatten(1)
     passes = torch.stack([one.iterations for one in ours.found]).sum(0) + len(ours.found) + 1
     passes = passes + steps // len(ours.found) * len(ours.found)
     frames = [
         rows(case, "accepted by the check", "accepted", ours.accepted.double().mean(1)),
         rows(case, CREDIBLE, "passes_over_ig", passes.double() / steps),
+        blindness(case, {IG: plain, CREDIBLE: ours.attributions}),
     ]
     for label, attributions, start, cost in (
         (IG, plain, black, torch.full_like(passes, steps)),
         (CREDIBLE, ours.attributions, there, passes),
     ):
-        size = attributions.abs().flatten(1).double()
         values = {
             "completeness_error": (attributions.flatten(1).sum(1) - (here - start)).abs() / (here - black).abs(),
             "gradient_passes": cost.double(),
-            "share_on_darkest": (size * darkest).sum(1) / size.sum(1),
         }
         frames += [rows(case, label, metric, value) for metric, value in values.items()]
     return pd.concat(frames)

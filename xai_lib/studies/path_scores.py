@@ -216,9 +216,8 @@ def order_rows(case: Case, table: pd.DataFrame, published: Mapping[str, float]) 
         published: {label: published score}.
     """
     values = np.stack([of(table, label, GAME, case) for label in published], axis=1)
-    theirs = _standard(rankdata(list(published.values())))
-    found = [float(np.mean(_standard(rankdata(v)) * theirs)) if np.isfinite(v).all() else np.nan for v in values]
-    return rows(case, "our order and the published one", "order_agreement", np.array(found))
+    theirs = np.broadcast_to(list(published.values()), values.shape)
+    return rows(case, "our order and the published one", "order_agreement", agreement.rank_correlation(values, theirs))
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
