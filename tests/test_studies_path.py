@@ -235,7 +235,9 @@ def test_pieces_are_counted_unit_by_unit():
     case = make(Pieces(), n=2, side=2)
     start = case.inputs.clone()
     start[0, 0, 0, 0] = 0.9 if case.inputs[0, 0, 0, 0] < 0.5 else 0.1
-    frame = path_mechanism.cells(case, {"same": case.inputs, "moved": start, "black": 0 * case.inputs})
+    brighter = (case.inputs + 0.4).clamp(0, 1)  # units of ReLU6 pass from the middle to the top
+    starts = {"moved": start, "brighter": brighter, "black": 0 * case.inputs}
+    frame = path_mechanism.cells(case, {"same": case.inputs, **starts})
     assert of(frame, "units_in_another_piece", "same").tolist() == [0, 0]
 
     def piece(v: float) -> tuple[bool, int]:
@@ -245,7 +247,7 @@ def test_pieces_are_counted_unit_by_unit():
         pairs = [(piece(a), piece(b)) for a, b in zip(x.flatten().tolist(), y.flatten().tolist(), strict=True)]
         return sum((p[0] != q[0]) + (p[1] != q[1]) for p, q in pairs) / 24
 
-    for label, other in (("moved", start), ("black", 0 * case.inputs)):
+    for label, other in starts.items():
         expected = [share(case.inputs[i], other[i]) for i in range(2)]
         assert of(frame, "units_in_another_piece", label).tolist() == pytest.approx(expected)
     assert of(frame, "units_in_another_piece", "moved")[0] > 0
