@@ -3,6 +3,7 @@
 Random baselines draw per image (see `randomness`); `draw` numbers them, so that the first 5 of 50 are the 5.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -62,6 +63,26 @@ def black(inputs: Tensor) -> Tensor:
 def white(inputs: Tensor) -> Tensor:
     """x' = 1. Blind to white pixels."""
     return torch.ones_like(inputs)
+
+
+@BASELINES.register(label="Constant colour", cite="hooker2019")
+def constant(inputs: Tensor, *, value: float | Sequence[float] = 0.5) -> Tensor:
+    """x' = the same colour everywhere.
+
+    Args:
+        value: in [0, 1]; one number, or one per channel.
+
+    Raises:
+        ConfigError: outside [0, 1], or not one per channel.
+
+    >>> constant(torch.zeros(1, 2, 1, 1), value=[0.25, 0.75]).flatten().tolist()
+    [0.25, 0.75]
+    """
+    values = [value] if isinstance(value, int | float) else list(value)
+    if len(values) not in (1, inputs.shape[1]) or not all(0 <= each <= 1 for each in values):
+        raise ConfigError(f"constant baseline: value={value!r}, expected 1 or {inputs.shape[1]} numbers in [0, 1]")
+    colour = torch.tensor(values, dtype=inputs.dtype, device=inputs.device)
+    return colour.reshape(1, -1, *[1] * (inputs.ndim - 2)).expand_as(inputs).clone()
 
 
 @BASELINES.register(label="Average", cite="akhtar2023")

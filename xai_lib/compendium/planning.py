@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from xai_lib.compendium import ledger
+from xai_lib.compendium import ledger, retraining_probe
 from xai_lib.compendium.benchmark import Stages, Summary, Work, default_store, fill
 from xai_lib.compendium.engine import open_engine
 from xai_lib.compendium.experiments import reopened
@@ -103,7 +103,7 @@ def plan(stages: Stages, store: Store) -> list[Line]:
     """Measure every work on its first image, and multiply.
 
     Rows are counted by watching the model; bytes and seconds are those of the one image (a second time, so that neither loading
-    nor the first pass counts), times the images of the missing shards.
+    nor the first pass counts), times the images of the missing shards. Of a training a few steps are measured.
     """
     return [_line(work, store) for stage in stages for work in stage]
 
@@ -115,10 +115,22 @@ def _line(work: Work, store: Store) -> Line:
     if not missing:
         return Line(label, len(work.items), len(tasks), 0, 0, 0, 0, 0.0)
     images = sum(len(task.items) for task in missing)
-    forward, backward, size, seconds = _probe(missing[0], work)
+    forward, backward, size, seconds = COSTS.get(work.task, _probe)(missing[0], work)
     return Line(
         label, len(work.items), len(tasks), len(missing), forward * images, backward * images, size * images, seconds * images
     )
+
+
+def _training(task: Task, work: Work) -> tuple[int, int, int, float]:
+    return retraining_probe.training_cost(work.items, task.parameters)
+
+
+def _order(task: Task, work: Work) -> tuple[int, int, int, float]:
+    return retraining_probe.order_cost(work.items, task.parameters)
+
+
+COSTS = {"train_net": _training, "order_pixels": _order}
+"""Tasks whose items are no images: how one item's cost is found."""
 
 
 def _probe(task: Task, work: Work) -> tuple[int, int, int, float]:

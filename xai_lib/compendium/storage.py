@@ -2,11 +2,13 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from xai_lib.compendium.store import Store
 from xai_lib.compendium.study import root
-from xai_lib.compendium.tasks import made_with
+from xai_lib.compendium.tasks import versions
 from xai_lib.errors import StoreError
 
 SHOWN = 20
@@ -27,13 +29,12 @@ def status(store: Store | None = None, *, delete_stale: bool = False) -> str:
     counts: Counter[tuple[str, str]] = Counter()
     sizes: Counter[tuple[str, str]] = Counter()
     changed: Counter[str] = Counter()
-    now = made_with()
-    for found in place.listing(made_with=now):
+    for found in place.listing(made_with=_now):
         kind = str(found.request.get("task", "unknown")), found.state
         counts[kind] += 1
         sizes[kind] += found.bytes
         if found.state == "stale":
-            then = found.request.get("made_with") or {}
+            now, then = _now(found.request), found.request.get("made_with") or {}
             changed.update(name for name in {*now, *then} if now.get(name) != then.get(name))
             if delete_stale:
                 place.delete(found.key)
@@ -68,6 +69,10 @@ def verify(store: Store | None = None) -> tuple[str, int]:
     more = [f"  ... and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
     text = f"{_name(place)}: {len(bad)} of {total} shards are damaged and were set aside; the next run computes them again"
     return "\n".join([text, *bad[:SHOWN], *more]), StoreError.exit_code
+
+
+def _now(request: Mapping[str, Any]) -> dict[str, str]:
+    return versions(str(request.get("task")), request.get("parameters", {}))
 
 
 def _name(store: Store) -> Path:

@@ -16,7 +16,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,11 +140,11 @@ class Store:
         for kind, end in (("shards", MANIFEST), ("shards", PAYLOAD), ("facts", MANIFEST)):
             self._path(kind, key, end).unlink(missing_ok=True)
 
-    def listing(self, *, made_with: Any = None, check: bool = False) -> Iterator[Found]:
+    def listing(self, *, made_with: Callable[[Mapping[str, Any]], Any] | None = None, check: bool = False) -> Iterator[Found]:
         """Every shard, in key order.
 
         Args:
-            made_with: shards whose request says otherwise under "made_with" are stale: kept, never used.
+            made_with: request -> versions now; shards that say otherwise under "made_with" are stale: kept, never used.
             check: read every payload and compare it with its checksum.
         """
         for path in sorted((self.root / "shards").glob(f"*/*{MANIFEST}")):
@@ -157,9 +157,10 @@ class Store:
                 yield Found(key, "corrupt", _size(path), {}, str(error))
                 continue
             wrong = self._check(key)[0] if check else ""
-            stale = made_with is not None and manifest["request"].get("made_with") != made_with
+            request = manifest["request"]
+            stale = made_with is not None and request.get("made_with") != made_with(request)
             state = "corrupt" if wrong else "stale" if stale else "sound"
-            yield Found(key, state, int(manifest["bytes"]), manifest["request"], wrong)
+            yield Found(key, state, int(manifest["bytes"]), request, wrong)
 
     def sweep(self) -> int:
         """Remove the temporary files of processes of this machine that are gone; returns how many."""

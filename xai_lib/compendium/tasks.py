@@ -61,7 +61,7 @@ class Task:
     def request(self) -> dict[str, Any]:
         """What the result is a function of."""
         own = {"task": self.name, "items": list(self.items), "parameters": dict(self.parameters)}
-        return {**own, "made_with": made_with()}
+        return {**own, "made_with": versions(self.name, self.parameters)}
 
     @property
     def key(self) -> str:
@@ -93,6 +93,16 @@ class Outcome:
     seconds: float = 0.0
     left_out: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
+
+
+def versions(name: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """What made, or would make, the numbers of a task now.
+
+    A task registered with the trait "sources", a function of its parameters that names modules of xai_lib, depends on their
+    source and on what they import; any other task on all of the algorithms' source.
+    """
+    sources = TASKS[name].traits.get("sources") if name in TASKS else None
+    return made_with(tuple(sources(parameters))) if sources else made_with()
 
 
 def item_name(item: Any) -> str:

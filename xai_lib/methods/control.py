@@ -7,7 +7,7 @@ from xai_lib.compute import check_request
 from xai_lib.errors import ConfigError, InputError
 from xai_lib.randomness import per_image
 from xai_lib.registry import METHODS
-from xai_lib.types import Model
+from xai_lib.types import Model, Spec
 
 
 @METHODS.register(label="Random", cite="none", traits={"control": True, "random": True})
@@ -58,6 +58,35 @@ def edge_detector(model: Model, inputs: Tensor, targets: Tensor) -> Tensor:
     kernels = torch.stack([sobel, sobel.T])[:, None]
     planes = torch.nn.functional.pad(inputs.detach().reshape(n * channels, 1, height, width), (1, 1, 1, 1), mode="replicate")
     return torch.nn.functional.conv2d(planes, kernels).pow(2).sum(1).sqrt().reshape(inputs.shape)
+
+
+@METHODS.register(label="Intensity", cite="none", traits={"control": True, "positive": True})
+def intensity(model: Model, inputs: Tensor, targets: Tensor) -> Tensor:
+    """S_i = |x_i|: the picture itself; on MNIST, its ink. The model is not asked.
+
+    Returns:
+        Same shape as `inputs`, at least 0.
+    """
+    check_request(model, inputs, targets)
+    return inputs.detach().abs()
+
+
+@METHODS.register(label="Permuted map", cite="none", traits={"random": True})
+def permuted_map(model: Model, inputs: Tensor, targets: Tensor, *, base: Spec = "gradient", seed: int = 0) -> Tensor:
+    """The values of another method's map at random places: a map that knows how important, but not where.
+
+    Args:
+        base: registered method, {name: {parameters}} or callable.
+        seed: of the places, drawn per image; a pixel keeps its channels together.
+
+    Returns:
+        Same shape as `inputs`.
+    """
+    check_request(model, inputs, targets)
+    given = METHODS.bind(base)(model, inputs, targets)
+    flat = given.flatten(2) if given.ndim > 2 else given[:, None]
+    places = per_image(inputs, seed, "permuted_map", lambda _, g: torch.randperm(flat.shape[2], generator=g).double())
+    return flat.gather(2, places.long()[:, None].expand_as(flat)).reshape(given.shape)
 
 
 def _images(inputs: Tensor) -> torch.Size:
