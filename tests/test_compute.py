@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from xai_lib import compute, toys
+from xai_lib.chunks import default_max_batch
 from xai_lib.errors import ConfigError, EngineError, InputError, ModelError
 
 T = torch.zeros(2, dtype=torch.int64)
@@ -63,9 +64,9 @@ def test_rows_are_made_on_demand(spy):
 
 
 def test_default_chunk_is_eight_at_224_px_and_bounded():
-    assert compute.default_max_batch(torch.zeros(1, 3, 224, 224)) == 8
-    assert compute.default_max_batch(torch.zeros(1, 2)) == 1024
-    assert compute.default_max_batch(torch.zeros(1, 3, 4000, 4000)) == 1
+    assert default_max_batch(torch.zeros(1, 3, 224, 224)) == 8
+    assert default_max_batch(torch.zeros(1, 2)) == 1024
+    assert default_max_batch(torch.zeros(1, 3, 4000, 4000)) == 1
 
 
 class Hungry(nn.Module):

@@ -7,60 +7,77 @@ import torch
 
 from xai_lib import METHODS, compute, toys
 from xai_lib.errors import InputError, ModelError
+from xai_lib.models import cifar_nets
 
 QUICK = {
     "integrated_gradients": {"steps": 4},
     "multi_baseline_integrated_gradients": {"steps": 2, "n_baselines": 3},
     "adversarial_gradient_integration": {"n_classes": 2, "max_iter": 3},
     "blur_integrated_gradients": {"steps": 4},
+    "cam": {"layer": "features"},
     "credible_path_attribution": {"n_baselines": 2, "steps": 6, "max_iterations": 2},
     "expected_gradients": {"steps": 5},
+    "grad_cam": {"layer": "features"},
+    "guided_grad_cam": {"layer": "features"},
     "guided_integrated_gradients": {"steps": 6},
     "smoothgrad": {"n_samples": 3},
     "smoothgrad_squared": {"n_samples": 3},
     "vargrad": {"n_samples": 3},
 }
 NET = toys.TinyNet()
+RECTIFIED = cifar_nets.vgg(widths=(6, "pool", 8), classes=4).eval().requires_grad_(False)
 
 
 def bound(name):
     return METHODS.bind(name, **QUICK.get(name, {}))
 
 
+def net_for(method):
+    """TinyNet, or a net of ReLU and global average pooling for methods that ask for rectifiers or a layer."""
+    name = getattr(getattr(method, "func", method), "__name__", "")
+    traits = METHODS[name].traits if name in METHODS else {}
+    return RECTIFIED if traits.get("rectifier") or traits.get("layer") else NET
+
+
 def same_shape(method, x, t):
-    made = method(NET, x, t)
+    made = method(net_for(method), x, t)
     assert (made.shape, made.dtype, made.device) == (x.shape, x.dtype, x.device)
     assert not made.requires_grad
     assert torch.isfinite(made).all()
 
 
 def batch_is_loop(method, x, t):
-    alone = torch.cat([method(NET, x[i : i + 1], t[i : i + 1]) for i in range(len(x))])
-    torch.testing.assert_close(method(NET, x, t), alone, atol=1e-5, rtol=1e-4)
+    net = net_for(method)
+    alone = torch.cat([method(net, x[i : i + 1], t[i : i + 1]) for i in range(len(x))])
+    torch.testing.assert_close(method(net, x, t), alone, atol=1e-5, rtol=1e-4)
 
 
 def order_free(method, x, t):
     order = torch.tensor([3, 0, 4, 2, 1])
-    torch.testing.assert_close(method(NET, x, t)[order], method(NET, x[order], t[order]), atol=1e-5, rtol=1e-4)
+    net = net_for(method)
+    torch.testing.assert_close(method(net, x, t)[order], method(net, x[order], t[order]), atol=1e-5, rtol=1e-4)
 
 
 def repeatable(method, x, t):
-    assert torch.equal(method(NET, x, t), method(NET, x, t))
+    net = net_for(method)
+    assert torch.equal(method(net, x, t), method(net, x, t))
 
 
 def leaves_no_trace(method, x, t):
-    before, state, weights = x.clone(), torch.random.get_rng_state(), [p.clone() for p in NET.parameters()]
-    hooks = sum(len(m._forward_hooks) + len(m._backward_hooks) for m in NET.modules())
-    method(NET, x, t)
+    net = net_for(method)
+    before, state, weights = x.clone(), torch.random.get_rng_state(), [p.clone() for p in net.parameters()]
+    hooks = sum(len(m._forward_hooks) + len(m._backward_hooks) for m in net.modules())
+    method(net, x, t)
     assert torch.equal(before, x)
     assert torch.equal(state, torch.random.get_rng_state())
-    assert all(torch.equal(a, b) for a, b in zip(weights, NET.parameters(), strict=True))
-    assert hooks == sum(len(m._forward_hooks) + len(m._backward_hooks) for m in NET.modules())
-    assert not any(m.training for m in NET.modules())
+    assert all(torch.equal(a, b) for a, b in zip(weights, net.parameters(), strict=True))
+    assert hooks == sum(len(m._forward_hooks) + len(m._backward_hooks) for m in net.modules())
+    assert not any(m.training for m in net.modules())
 
 
 def depends_on_target(method, x, t):
-    assert not torch.allclose(method(NET, x, t), method(NET, x, t + 1))
+    net = net_for(method)
+    assert not torch.allclose(method(net, x, t), method(net, x, t + 1))
 
 
 CHECKS = [same_shape, batch_is_loop, order_free, repeatable, leaves_no_trace]
@@ -79,12 +96,13 @@ def test_gradient_methods(name, images, zeros):
     with pytest.raises(ModelError, match="not differentiable"):
         bound(name)(toys.Formula(lambda x: x.detach().flatten(1).sum(1)), images, zeros)
     with pytest.raises(InputError):
-        METHODS.bind(name, **QUICK.get(name, {}))(NET, images, zeros + 4)
+        bound(name)(net_for(bound(name)), images, zeros + 4)
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if METHODS[n].traits.get("gradient")])
+@pytest.mark.parametrize("name", [n for n in METHODS if "max_batch" in METHODS[n].parameters])
 def test_max_batch_changes_nothing(name, images, zeros):
-    one, many = (METHODS.bind(name, **QUICK.get(name, {}), max_batch=k)(NET, images, zeros) for k in (1, 32))
+    net = net_for(bound(name))
+    one, many = (METHODS.bind(name, **QUICK.get(name, {}), max_batch=k)(net, images, zeros) for k in (1, 32))
     torch.testing.assert_close(one, many, atol=1e-5, rtol=1e-4)
 
 
@@ -118,7 +136,7 @@ def test_complete_where_claimed(name, images, zeros):
 
 @pytest.mark.parametrize("name", [n for n in METHODS if METHODS[n].traits.get("positive")])
 def test_positive_where_claimed(name, images, zeros):
-    assert bound(name)(NET, images, zeros).min() >= 0
+    assert bound(name)(net_for(bound(name)), images, zeros).min() >= 0
 
 
 @pytest.mark.parametrize("name", METHODS)

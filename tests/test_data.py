@@ -26,7 +26,7 @@ def nothing(monkeypatch, tmp_path):
 
 
 def test_all_data_sets_are_registered_with_their_traits():
-    assert set(DATASETS) == {*PACKAGED, "mnist", "imagenet", "cifar10"}
+    assert set(DATASETS) == {*PACKAGED, "mnist", "imagenet", "cifar10", "food101", "cifar_on_food"}
     for entry in DATASETS.values():
         assert set(entry.traits) == {"packaged", "licence", "redistributable", "kind", "classes"}
         assert {"split", "n", "seed", "ids"} <= set(entry.parameters)
@@ -83,6 +83,7 @@ def test_mapping_names_the_set_and_its_parameters():
         ({"name": "iris", "size": 3}, "unknown parameter of data set 'iris' 'size'"),
         ({"name": "iris", "raw": 1}, "raw=1"),
         ({"name": "shapes", "size": 4}, "8 to 1024"),
+        ({"name": "shapes", "objects": 0}, "objects=0, expected true or false"),
         ({"name": "iris", "n": 1, "ids": ["iris-000"]}, "not both"),
         ({"name": "iris", "ids": ["../iris-000"]}, "is a path"),
         ({"name": "iris", "ids": ["/etc/passwd"]}, "is a path"),

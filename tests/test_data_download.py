@@ -137,7 +137,7 @@ def test_get_refuses_what_may_not_be_fetched():
         data.get("imagenet")
     with pytest.raises(ConfigError, match="did you mean 'mnist'"):
         data.get("mnits")
-    assert set(inventory.REMOTES) == {"mnist", "cifar10"}
+    assert set(inventory.REMOTES) == {"mnist", "cifar10", "food101"}
     assert [r.unpacked for r in download.MNIST] == [16 + 60_000 * 784, 8 + 60_000, 16 + 10_000 * 784, 8 + 10_000]
 
 

@@ -68,6 +68,21 @@ def test_only_the_masked_pixels_differ_from_the_scene(monkeypatch):
     assert np.array_equal((image != scene).any(axis=0), mask)
 
 
+def test_the_scene_alone_equals_the_picture_outside_its_mask():
+    both, alone = (data.load("shapes", n=40, seed=3, size=48, **own) for own in ({}, {"objects": False}))
+    assert torch.equal((both.inputs != alone.inputs).any(1), both.masks)
+    assert torch.equal(alone.masks, both.masks)
+    assert (alone.ids, alone.targets.tolist()) == (both.ids, both.targets.tolist())
+    assert alone.extra["scene"].tolist() == both.extra["scene"].tolist()
+    assert all(np.array_equal(one, other) for one, other in zip(alone.boxes, both.boxes, strict=True))
+    x, y = (np.stack(np.meshgrid(np.arange(48), np.arange(48))) + 0.5) / 48
+    for at in range(40):
+        random = np.random.Generator(np.random.PCG64(room.key("shapes", 3, "test", at)))
+        _, scene = random.integers(0, (6, 6)).tolist()
+        image, _ = room.texture(room.SCENES[scene], x, y, random)
+        assert np.array_equal(alone.inputs[at].numpy(), image.astype(np.float32))
+
+
 def test_boxes_are_tight_around_masks():
     samples = data.load("shapes", n=12, size=40)
     for mask, boxes in zip(samples.masks, samples.boxes, strict=True):

@@ -159,6 +159,16 @@ def test_undefined(name, images, zeros, maps):
     assert METRICS.bind(name, features_in_step=7)(NET, images, zeros, maps).isnan().tolist() == [True] * 3 + [False] * 2
 
 
+@pytest.mark.parametrize("correlation", ["pearson", "spearman"])
+def test_a_map_that_holds_infinity_is_undefined_without_a_warning(correlation, images, zeros, maps):
+    own = {"features_in_step": 7, "correlation": correlation}
+    expected = faithfulness_estimate(NET, images, zeros, maps, **own)
+    maps[0, 1, 2, 3], maps[1, 0, 0, 0], maps[2, 0, 5, 5], maps[2, 0, 6, 6] = math.inf, -math.inf, math.inf, -math.inf
+    found = faithfulness_estimate(NET, images, zeros, maps, **own)
+    assert found.isnan().tolist() == [True] * 3 + [False] * 2
+    assert torch.equal(found[3:], expected[3:])
+
+
 def test_undefined_where_the_score_never_changes(images, zeros, maps):
     assert faithfulness_estimate(toys.constant(), images, zeros, maps, features_in_step=7).isnan().all()
     assert monotonicity(toys.constant(), images, zeros, maps, features_in_step=7).tolist() == [1.0] * 5

@@ -1,5 +1,7 @@
 """ROAR by name: equal to ROAR by hand, resumable, and every map from the net that it should come from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,10 @@ PLAN = Plan(
 GRADIENT = Removal(["gradient", {}])
 
 
+def narrow(*, seed):
+    return nets.lenet(widths=[2, 3], seed=seed).to(memory_format=torch.channels_last)
+
+
 @pytest.fixture(autouse=True)
 def store(tmp_path, monkeypatch):
     monkeypatch.setattr(retraining, "BLOCK", 60)  # 150 pictures: two whole blocks and one of 30
@@ -43,7 +49,7 @@ def store(tmp_path, monkeypatch):
 def by_hand(rules, *, recipe=RECIPE, keep=False, show="picture", method="gradient"):
     """The same with retrain.roar, maps made here."""
     train, test = data.load("mnist_5k", split="train", n=150), data.load("mnist_5k", split="test", n=50)
-    net, _ = fit(lambda seed: nets.lenet(widths=[2, 3], seed=seed), train.inputs, train.targets, seed=0, recipe=recipe)
+    net, _ = fit(narrow, train.inputs, train.targets, seed=0, recipe=recipe)
     net.requires_grad_(False)
     parts = []
     for samples in (train, test):
@@ -52,7 +58,7 @@ def by_hand(rules, *, recipe=RECIPE, keep=False, show="picture", method="gradien
         parts.append((samples.inputs, samples.targets, METHODS.bind(method)(net, samples.inputs, targets)))
     frames = [
         retrain.roar(
-            lambda seed: nets.lenet(widths=[2, 3], seed=seed), *parts, recipe=recipe, rules=rules, fractions=(0.1, 0.5),
+            narrow, *parts, recipe=recipe, rules=rules, fractions=(0.1, 0.5),
             seeds=[seed], keep=keep, show=show,
         )
         for seed in (0, 1)
@@ -106,9 +112,7 @@ def test_held_out_maps_come_from_the_net_that_never_saw_the_picture():
     for first, part in ((0, "odd"), (1, "even")):
         rows = torch.arange(first, 150, 2)
         at = torch.arange(int(part == "odd"), 150, 2)
-        net, _ = fit(
-            lambda seed: nets.lenet(widths=[2, 3], seed=seed), samples.inputs[at], samples.targets[at], seed=0, recipe=RECIPE
-        )
+        net, _ = fit(narrow, samples.inputs[at], samples.targets[at], seed=0, recipe=RECIPE)
         predicted = compute.logits(net, samples.inputs[rows]).argmax(1)
         assert classes[rows].tolist() == predicted.tolist()
         maps = METHODS.bind("gradient")(net.requires_grad_(False), samples.inputs[rows], predicted) ** 2
@@ -130,10 +134,31 @@ def test_augmentation_is_named_in_the_recipe():
     plan = Plan(PLAN.train, PLAN.test, PLAN.net, {**RECIPE, "augment": {"pixels": 2}}, seeds=(0,))
     samples = plan.samples("train")
     net, _ = fit(
-        lambda seed: nets.lenet(widths=[2, 3], seed=seed), samples.inputs, samples.targets, seed=0,
+        narrow, samples.inputs, samples.targets, seed=0,
         recipe={**RECIPE, "augment": random_shift(2)},
     )  # fmt: skip
     assert torch.equal(retraining_tasks.trained(plan.case, 0).fc3.weight, net.fc3.weight)
+
+
+def test_maps_may_come_from_another_plans_nets_on_the_same_pictures():
+    other = replace(PLAN, recipe={**RECIPE, "epochs": 1}, explained_by=PLAN)
+    made = retraining.roar(other, {"gradient": GRADIENT})
+    assert other.orders(GRADIENT, "train").tasks()[0].key == PLAN.orders(GRADIENT, "train").tasks()[0].key
+    own = retraining.roar(replace(other, explained_by=None), {"gradient": GRADIENT})
+    assert made[made.method == "none"].equals(own[own.method == "none"])
+    assert not made[made.method == "gradient"].equals(own[own.method == "gradient"])
+    with pytest.raises(ConfigError, match="on other pictures"):
+        replace(PLAN, test={**PLAN.test, "n": 20}, explained_by=PLAN)
+
+
+def test_labels_of_another_set_of_the_data():
+    samples = data.load("shapes", split="train", n=30, size=16)
+    assert torch.equal(retraining_tasks.labels_of(samples, "scene"), torch.as_tensor(samples.extra["scene"]))
+    permuted = retraining_tasks.labels_of(samples, 1)
+    assert not torch.equal(permuted, samples.targets)
+    assert permuted.sort().values.equal(samples.targets.sort().values)
+    with pytest.raises(ConfigError, match=r"unknown label set of data set 'shapes' 'place'"):
+        retraining_tasks.labels_of(samples, "place")
 
 
 def test_a_changed_method_is_trained_again_and_data_that_changed_are_refused(monkeypatch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from xai_lib import data
 from xai_lib.errors import ConfigError, InputError, ModelError
 from xai_lib.hooks import global_seed
 from xai_lib.models import load, nets, recipes
-from xai_lib.models.training import accuracy, correct, random_shift, train
+from xai_lib.models import training as training_module
+from xai_lib.models.training import accuracy, correct, random_shift, rate, train
 from xai_lib.models.weights import CHECKPOINTS
 from xai_lib.models.wrapper import state_sha256
 
@@ -46,6 +48,103 @@ def test_one_full_batch_sgd_step_closed_form():
     gradient = (1 / 3 - nn.functional.one_hot(Y).float()).T @ X / 90
     torch.testing.assert_close(net.weight.data, -0.5 * gradient)
     assert record.losses[0] == pytest.approx(1.0986123, abs=1e-6)
+
+
+def plainly(net, x, y, *, epochs, batch, learning_rate, seed, optimiser, schedule, drops=(), label_smoothing=0.0, **own):
+    """The training loop with torch's optimiser, its scheduler and nothing else; returns the loss of each epoch."""
+    precision = own.pop("precision", "float32")
+    if optimiser == "sgd":
+        mover = torch.optim.SGD(net.parameters(), lr=learning_rate, **{"momentum": 0.9, **own}, foreach=False)
+    else:
+        mover = torch.optim.Adam(net.parameters(), lr=learning_rate, **own)
+    per_epoch = math.ceil(len(x) / batch)
+    if schedule == "step":
+        rates = torch.optim.lr_scheduler.MultiStepLR(mover, [epoch * per_epoch for epoch in drops])
+    else:
+        rates = torch.optim.lr_scheduler.LambdaLR(mover, lambda step: rate(schedule, step, epochs * per_epoch))
+    generator, losses = torch.Generator().manual_seed(seed), []
+    net.train()
+    for _ in range(epochs):
+        total = 0.0
+        for rows in torch.randperm(len(x), generator=generator).split(batch):
+            mover.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                logits = net(x[rows])
+            loss = nn.functional.cross_entropy(logits.float(), y[rows], label_smoothing=label_smoothing)
+            loss.backward()
+            mover.step()
+            rates.step()
+            total += loss.item() * len(rows)
+        losses.append(total / len(x))
+    return losses
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"optimiser": "sgd", "schedule": "constant"},
+        {"optimiser": "sgd", "schedule": "constant", "momentum": 0.0, "weight_decay": 0.01},
+        {"optimiser": "sgd", "schedule": "one_cycle", "nesterov": True, "weight_decay": 5e-4},
+        {"optimiser": "sgd", "schedule": "cosine", "nesterov": True, "precision": "bfloat16"},
+        {"optimiser": "adam", "schedule": "constant"},
+        {"optimiser": "adam", "schedule": "cosine", "weight_decay": 1e-3, "label_smoothing": 0.1},
+    ],
+)
+def test_bits_are_those_of_a_plain_loop_with_torchs_optimisers(own):
+    x, y = torch.rand((70, 1, 16, 16), generator=torch.Generator().manual_seed(0)), torch.arange(70) % 3
+    given = {"epochs": 3, "batch": 16, "learning_rate": 0.05, "seed": 4, **own}
+    first, second = nets.lenet(size=16, classes=3), nets.lenet(size=16, classes=3)
+    record = train(first, x, y, **given)
+    assert list(record.losses) == plainly(second, x, y, **given)
+    assert state_sha256(first) == state_sha256(second) != state_sha256(nets.lenet(size=16, classes=3))
+
+
+def test_steps_equal_torchs_step_schedule():
+    """MultiStepLR multiplies what it has by 0.1, `rate` computes 0.1^k: equal up to rounding."""
+    given = {
+        "epochs": 5,
+        "batch": 16,
+        "learning_rate": 0.05,
+        "seed": 1,
+        "optimiser": "sgd",
+        "schedule": "step",
+        "drops": (2, 3),
+    }
+    first, second, third = fresh(), fresh(), fresh()
+    record = train(first, X, Y, **given)
+    assert record.losses == pytest.approx(plainly(second, X, Y, **given), rel=1e-6)
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    train(third, X, Y, **{**given, "drops": (2,)})
+    assert not torch.allclose(next(first.parameters()), next(third.parameters()), rtol=1e-5, atol=1e-7)
+
+
+def test_rates_of_the_step_schedule():
+    assert [rate("step", step, 10, (4, 8)) for step in range(10)] == pytest.approx([1.0] * 4 + [0.1] * 4 + [0.01] * 2)
+    assert rate("step", 0, 10, (1,)) == 1.0
+
+
+def test_smoothed_labels_in_closed_form():
+    """From zero weights the gradient is (1/3 - label)^T x / n, with 1 - a + a / 3 for the true class and a / 3 for others."""
+    net = nn.Linear(2, 3)
+    for parameter in net.parameters():
+        parameter.data.zero_()
+    record = train(net, X, Y, epochs=1, batch=90, learning_rate=0.5, seed=0, optimiser="sgd", label_smoothing=0.3)
+    labels = 0.7 * nn.functional.one_hot(Y).float() + 0.1
+    torch.testing.assert_close(net.weight.data, -0.5 * (1 / 3 - labels).T @ X / 90)
+    assert record.losses[0] == pytest.approx(math.log(3), abs=1e-6)
+    net.weight.data = torch.eye(3)[:, :2].contiguous()
+    values = -(labels * (X @ net.weight.data.T + net.bias.data).log_softmax(1)).sum(1).mean().item()
+    assert train(net, X, Y, epochs=1, batch=90, learning_rate=0.5, seed=0, label_smoothing=0.3).losses[0] == pytest.approx(
+        values
+    )
+
+
+def test_freed_memory_is_kept_on_a_cpu(monkeypatch):
+    called = []
+    monkeypatch.setattr(training_module, "keep_freed_memory", lambda: called.append(1))
+    train(fresh(), X, Y, **GIVEN)
+    assert called
 
 
 def test_a_last_smaller_batch_is_used():
@@ -104,6 +203,16 @@ def test_inputs_are_not_changed():
         ({"momentum": 1.0}, ConfigError, "momentum=1.0"),
         ({"optimiser": "adan"}, ConfigError, "adan"),
         ({"schedule": "linear"}, ConfigError, "linear"),
+        ({"label_smoothing": 1.0}, ConfigError, "label_smoothing=1.0"),
+        ({"label_smoothing": -0.1}, ConfigError, "label_smoothing=-0.1"),
+        ({"label_smoothing": float("nan")}, ConfigError, "label_smoothing=nan"),
+        ({"drops": (2,)}, ConfigError, "only 'step' takes drops"),
+        ({"schedule": "step"}, ConfigError, "rising epochs from 1 to 4"),
+        ({"schedule": "step", "drops": (5,)}, ConfigError, "rising epochs from 1 to 4"),
+        ({"schedule": "step", "drops": (0,)}, ConfigError, "rising epochs from 1 to 4"),
+        ({"schedule": "step", "drops": (3, 2)}, ConfigError, "rising epochs from 1 to 4"),
+        ({"schedule": "step", "drops": (2, 2)}, ConfigError, "rising epochs from 1 to 4"),
+        ({"schedule": "step", "drops": (2.5,)}, ConfigError, "rising epochs from 1 to 4"),
         ({"inputs": X.to(torch.uint8)}, InputError, "float inputs"),
         ({"inputs": X * torch.nan}, InputError, "NaN"),
         ({"targets": Y.float()}, InputError, "int64"),

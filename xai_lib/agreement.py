@@ -20,7 +20,7 @@ def correlation(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> np.ndarray:
         a, b: (n, ...) of equal shape; all but the first dimension are flattened.
 
     Returns:
-        (n,) in [-1, 1]; NaN where a row is constant or holds NaN.
+        (n,) in [-1, 1]; NaN where a row is constant or holds NaN or infinity.
     """
     return _row_correlation(*_rows(a, b))
 
@@ -116,7 +116,8 @@ def _undefined(rows: np.ndarray) -> np.ndarray:
 
 
 def _row_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    undefined = _undefined(a) | _undefined(b)
+    undefined = _undefined(a) | _undefined(b) | ~np.isfinite(a).all(axis=1) | ~np.isfinite(b).all(axis=1)
+    a, b = (np.where(undefined[:, None], 0.0, x) for x in (a, b))
     a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
     size = np.sqrt((a * a).sum(axis=1)) * np.sqrt((b * b).sum(axis=1))
     undefined |= size == 0

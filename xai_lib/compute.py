@@ -6,29 +6,18 @@ no gradient is needed; on out-of-memory `max_batch` is halved, down to 1.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xai_lib.allocator import keep_freed_memory
-from xai_lib.errors import EngineError, InputError, ModelError
+from xai_lib.chunks import in_chunks
+from xai_lib.errors import InputError, ModelError
 from xai_lib.registry import SCORES
 from xai_lib.types import Model
 
-ROW_VALUES = {"cpu": 8 * 3 * 224 * 224, "cuda": 128 * 3 * 224 * 224}
-"""Input values per chunk when `max_batch` is not given: 8 images of 224 px on a CPU (measured fastest), 128 on a GPU."""
-
-T = TypeVar("T")
-
 Rows = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Row numbers (k,) -> inputs of those rows (k, ...) and their targets (k,)."""
-
-
-def default_max_batch(inputs: Tensor) -> int:
-    """Rows per chunk for inputs of this size on this device, 1 to 1024."""
-    per_row = max(1, inputs[0].numel())
-    return max(1, min(1024, ROW_VALUES.get(inputs.device.type, ROW_VALUES["cpu"]) // per_row))
 
 
 def check_request(model: Model, inputs: Any, targets: Any) -> None:
@@ -83,7 +72,7 @@ def _check_targets(inputs: Tensor, targets: Any) -> None:
 
 def logits(model: Model, inputs: Tensor, *, max_batch: int | None = None) -> Tensor:
     """All logits, (n, classes), without a graph."""
-    parts = [out for _, out in _run(lambda index: _forward_only(model, inputs[index]), len(inputs), inputs, max_batch)]
+    parts = [out for _, out in in_chunks(lambda index: _forward_only(model, inputs[index]), len(inputs), inputs, max_batch)]
     return torch.cat(parts)
 
 
@@ -126,10 +115,10 @@ def score_rows(
     def work(index: Tensor) -> Tensor:
         points, targets = rows(index)
         out = _forward_only(model, points)
-        _check_classes(out, targets)
+        check_classes(out, targets)
         return function(out, targets)
 
-    return _run(work, n_rows, like, max_batch)
+    return in_chunks(work, n_rows, like, max_batch)
 
 
 def input_gradient(
@@ -178,15 +167,15 @@ def scored_gradient_rows(
     def work(index: Tensor) -> tuple[Tensor, Tensor]:
         points, targets = rows(index)
         with torch.enable_grad():
-            points = _layout(points.detach()).requires_grad_(True)
+            points = channels_last_copy(points.detach()).requires_grad_(True)
             try:
-                out = _checked(model(points), points)
+                out = checked_logits(model(points), points)
             except RuntimeError as error:
                 if "leaf Variable that requires grad" not in str(error):
                     raise
                 text = "the model's first layer changes its input in place; let it work on a copy"
                 raise ModelError(f"not differentiable: {text}") from error
-            _check_classes(out, targets)
+            check_classes(out, targets)
             value = function(out, targets)
             gradient = None
             if value.requires_grad:
@@ -195,39 +184,11 @@ def scored_gradient_rows(
             gradient = _constant_gradient(model, points.detach())
         return value.detach(), gradient
 
-    return _run(work, n_rows, like, max_batch)
+    return in_chunks(work, n_rows, like, max_batch)
 
 
-def _run(work: Callable[[Tensor], T], n_rows: int, like: Tensor, max_batch: int | None) -> Iterator[tuple[Tensor, T]]:
-    size = default_max_batch(like) if max_batch is None else int(max_batch)
-    if size < 1:
-        raise InputError(f"max_batch={max_batch}: expected at least 1 row per chunk")
-    if like.device.type == "cpu":
-        keep_freed_memory()
-    start = 0
-    while start < n_rows:
-        index = torch.arange(start, min(start + size, n_rows), device=like.device)
-        try:
-            result = work(index)
-        except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
-                raise
-            if size == 1:
-                raise EngineError("out of memory with max_batch=1; use a smaller model or a smaller image") from error
-            size //= 2
-            if like.device.type == "cuda":
-                torch.cuda.empty_cache()
-            continue
-        yield index, result
-        start += len(index)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error) or "not enough memory" in str(error)
-
-
-def _layout(points: Tensor) -> Tensor:
+def channels_last_copy(points: Tensor) -> Tensor:
+    """A copy in the memory layout in which models run fastest, so that nothing in the model can change the caller's values."""
     if points.ndim == 4:
         return points.clone(memory_format=torch.channels_last)
     return points.clone()
@@ -235,11 +196,16 @@ def _layout(points: Tensor) -> Tensor:
 
 def _forward_only(model: Model, points: Tensor) -> Tensor:
     with torch.inference_mode():
-        out = _checked(model(_layout(points.detach())), points)
+        out = checked_logits(model(channels_last_copy(points.detach())), points)
     return out.clone()
 
 
-def _checked(out: Any, points: Tensor) -> Tensor:
+def checked_logits(out: Any, points: Tensor) -> Tensor:
+    """What a model returned for these points.
+
+    Raises:
+        ModelError: no float logits (n, classes).
+    """
     if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(points):
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ModelError(f"the model must return logits ({len(points)}, classes), got {got}")
@@ -248,7 +214,12 @@ def _checked(out: Any, points: Tensor) -> Tensor:
     return out
 
 
-def _check_classes(out: Tensor, targets: Tensor) -> None:
+def check_classes(out: Tensor, targets: Tensor) -> None:
+    """Refuse a class that the logits do not have.
+
+    Raises:
+        InputError: a target at or beyond their number.
+    """
     if int(targets.max()) >= out.shape[1]:
         raise InputError(f"targets: class {int(targets.max())} asked, the model has {out.shape[1]} (0 to {out.shape[1] - 1})")
 

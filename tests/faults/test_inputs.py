@@ -13,12 +13,15 @@ import torch
 from torch import nn
 
 from xai_lib import METHODS, METRICS, compute, maps, models, toys
-from xai_lib.errors import InputError, ModelError, XaiError
-from xai_lib.models import nets
+from xai_lib.errors import ConfigError, InputError, ModelError, UnsupportedModelError, XaiError
+from xai_lib.models import cifar_nets, nets
 from xai_lib.registry import SCORES
 
-SMALL = {"steps": 2, "n_samples": 2, "n_baselines": 2, "stages": 1, "features_in_step": 8}
+SMALL = {"steps": 2, "n_samples": 2, "n_baselines": 2, "stages": 1, "features_in_step": 8, "layer": "features"}
+SMALL |= {"region": 2, "n_regions": 2, "n_draws": 2, "labels": 2}
 GRADIENT = [name for name in METHODS if METHODS[name].traits.get("gradient")]
+LAYER = [name for name in METHODS if METHODS[name].traits.get("layer")]
+RECTIFIER = [name for name in METHODS if METHODS[name].traits.get("rectifier")]
 CONTROLS = [name for name in METHODS if METHODS[name].traits.get("control")]
 ASKING = [(METHODS, name) for name in METHODS] + [(METRICS, name) for name in METRICS if "model" in METRICS[name].words]
 asking = pytest.mark.parametrize(("registry", "name"), ASKING, ids=[name for _, name in ASKING])
@@ -29,6 +32,13 @@ T = torch.tensor([0, 1])
 def bound(name, registry=METHODS, **own):
     given = {**SMALL, **own}
     return registry.bind(name, **{k: v for k, v in given.items() if k in registry[name].parameters})
+
+
+def net_for(name):
+    """TinyNet, or a net of ReLU and global average pooling for methods that ask for rectifiers or a layer."""
+    if name in LAYER or name in RECTIFIER:
+        return cifar_nets.vgg(widths=(6, "pool", 8), classes=4).eval().requires_grad_(False)
+    return toys.TinyNet()
 
 
 def ask(registry, name, model, inputs, targets):
@@ -95,8 +105,8 @@ def test_f18_every_layout_gives_the_same_map_and_stays_as_it_was(name, form):
     given = GOOD[form](X)
     plain = given.detach().clone(memory_format=torch.contiguous_format)
     before = given.stride(), given.requires_grad, given._version
-    made = bound(name)(toys.TinyNet(), given, T)
-    assert torch.equal(made, bound(name)(toys.TinyNet(), plain, T))
+    made = bound(name)(net_for(name), given, T)
+    assert torch.equal(made, bound(name)(net_for(name), plain, T))
     assert torch.equal(given, plain)
     assert (given.stride(), given.requires_grad, given._version) == before
     assert not given.is_leaf or given.grad is None
@@ -104,7 +114,7 @@ def test_f18_every_layout_gives_the_same_map_and_stays_as_it_was(name, form):
 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_f18_a_map_of_inputs_with_a_graph_has_none(name):
-    assert not bound(name)(toys.TinyNet(), GOOD["leaf"](X), T).requires_grad
+    assert not bound(name)(net_for(name), GOOD["leaf"](X), T).requires_grad
 
 
 READ_ONLY = """
@@ -112,7 +122,9 @@ import hashlib, json, os, sys, warnings
 import numpy as np
 import torch
 from xai_lib import METHODS, toys
+from xai_lib.models import cifar_nets
 torch.set_num_threads(1)
+rectified = cifar_nets.vgg(widths=(6, "pool", 8), classes=4).eval().requires_grad_(False)
 values = np.memmap(sys.argv[1], dtype=np.float32, mode="r", shape=(2, 3, 8, 8))
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that the memory is read-only is the point
@@ -120,7 +132,8 @@ with warnings.catch_warnings():
 made = {}
 for name in METHODS:
     own = {k: v for k, v in json.loads(sys.argv[2]).items() if k in METHODS[name].parameters}
-    made[name] = METHODS.bind(name, **own)(toys.TinyNet(), x, torch.tensor([0, 1]))
+    net = rectified if {"layer", "rectifier"} & set(METHODS[name].traits) else toys.TinyNet()
+    made[name] = METHODS.bind(name, **own)(net, x, torch.tensor([0, 1]))
 child = os.fork()
 if not child:
     x.add_(1)
@@ -138,7 +151,7 @@ def test_f18_a_read_only_memory_map_is_never_written_to(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert {"gradient", "vargrad", "multi_baseline_integrated_gradients"} <= set(found)
-    own = {name: bound(name)(toys.TinyNet(), X, T) for name in found}
+    own = {name: bound(name)(net_for(name), X, T) for name in found}
     assert found == {name: hashlib.sha256(made.numpy().tobytes()).hexdigest() for name, made in own.items()}
 
 
@@ -173,7 +186,10 @@ def test_f19_an_infinite_gradient_is_flagged_and_its_neighbours_are_right():
     assert maps.flags(made) == ["nonfinite", ""]
     assert made[1].flatten().tolist() == weights.tolist()
     through_zero = {"adversarial_gradient_integration", "guided_integrated_gradients"}  # they ask for the gradient there
-    for name in set(GRADIENT) - through_zero:
+    for name in set(RECTIFIER) & set(GRADIENT):
+        with pytest.raises(UnsupportedModelError, match="no backward rule for Sqrt"):
+            bound(name)(root, inputs, targets)
+    for name in set(GRADIENT) - through_zero - set(RECTIFIER):
         assert maps.flags(bound(name)(root, inputs, targets))[1] != "nonfinite", name
     for name in METRICS:
         if METRICS[name].words == ("attributions",):
@@ -215,7 +231,7 @@ def test_f20_a_class_the_model_lacks_is_refused_before_it_is_looked_up(registry,
     logit = SCORES["logit"]
     monkeypatch.setitem(SCORES._entries, "logit", replace(logit, function=lambda *_: pytest.fail("the class was looked up")))
     with pytest.raises(InputError, match=r"class 4 asked, the model has 4 \(0 to 3\)"):
-        ask(registry, name, toys.TinyNet(), X, torch.tensor([0, 4]))
+        ask(registry, name, net_for(name), X, torch.tensor([0, 4]))
 
 
 # --- F21 models without a gradient --------------------------------------------------------------------------------------------
@@ -241,11 +257,14 @@ def test_f21_a_hidden_gradient_is_refused_by_every_gradient_method_and_no_other(
         if name in GRADIENT:
             with pytest.raises(ModelError, match="not differentiable: the output changes"):
                 bound(name)(model, X, T)
+        elif name in LAYER:
+            with pytest.raises(ModelError, match="no layer 'features'"):
+                bound(name)(model, X, T)
         else:
             assert torch.isfinite(bound(name)(model, X, T)).all()
 
 
-@pytest.mark.parametrize("name", ["faithfulness_estimate", "monotonicity", "completeness_gap"])
+@pytest.mark.parametrize("name", ["faithfulness_estimate", "monotonicity", "completeness_gap", "region_perturbation"])
 def test_f21_what_only_perturbs_judges_a_hidden_model_as_its_open_twin(name):
     twins = [toys.Formula(lambda x: x.flatten(1).mean(1)), *(toys.Formula(HIDDEN[kind]) for kind in ("no_grad", "detached"))]
     generator = torch.Generator().manual_seed(1)
@@ -376,7 +395,7 @@ def test_f22_every_spelling_of_an_activation_has_the_gradient_computed_by_hand(k
         expected = np.array([slopes[kind == "ReLU6"] for slopes in POINTS.values()])
     np.testing.assert_allclose(made.reshape(-1, 2), expected, rtol=1e-5)
     model, clean = WithAnother(model), WithAnother(clean)
-    for name in METHODS:
+    for name in set(METHODS) - set(LAYER) - set(RECTIFIER):
         torch.testing.assert_close(bound(name)(model, inputs, targets), bound(name)(clean, inputs, targets))
 
 
@@ -400,10 +419,66 @@ def test_f22_a_model_that_starts_in_place_is_explained_or_refused():
     assert torch.equal(made, torch.ones_like(X))
 
 
+RULES = {  # method: rows of ReLU and ReLU6 at each of POINTS; all differ from the gradient at the second point
+    "guided_backprop": (((6, -3), (6, -3)), ((0, 0), (0, 0)), ((6, -3), (0, 0))),
+    "deconvnet": (((6, -3), (6, -3)), ((6, -3), (6, -3)), ((6, -3), (6, -3))),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(("kind", "spelling"), SPELLINGS)
+def test_f22_every_spelling_has_the_backward_rule_computed_by_hand_or_is_refused_by_name(kind, spelling, name):
+    model = Twin({"ReLU": RELU, "ReLU6": RELU6, "SiLU": SILU}[kind][spelling])
+    inputs, targets = torch.tensor(list(POINTS)).reshape(-1, 1, 1, 2), torch.zeros(len(POINTS), dtype=torch.int64)
+    if kind == "SiLU":
+        with pytest.raises(UnsupportedModelError, match=rf"{name} has no backward rule for .*(Silu|Sigmoid)"):
+            bound(name)(model, inputs, targets)
+        return
+    made = bound(name)(model, inputs, targets).reshape(-1, 2)
+    assert made.tolist() == [list(rows[kind == "ReLU6"]) for rows in RULES[name]]
+    assert not torch.equal(made, bound("gradient")(model, inputs, targets).reshape(-1, 2))
+
+
+class Mapped(nn.Module):
+    """What `Twin` computes at every pixel of a picture, averaged: a net that has maps."""
+
+    def __init__(self, activation):
+        super().__init__()
+        twin = Twin(activation)
+        self.first, self.act, self.last = nn.Conv2d(2, 2, 1), activation, nn.Linear(2, 1, bias=False)
+        self.first.weight.data, self.first.bias.data = twin.first.weight.data[..., None, None], twin.first.bias.data
+        self.last.weight.data = twin.last.weight.data
+        self.requires_grad_(False).eval()
+
+    def forward(self, x):
+        return self.last(self.act(self.first(x)).mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize(("kind", "spelling"), [(k, s) for k, s in SPELLINGS if s != "reused"])
+def test_f22_every_spelling_has_the_guided_map_computed_by_hand_or_is_refused_by_name(kind, spelling):
+    """At the layer before the activation a_k A_k = 3 on_1 z_1 - 2 on_2 z_2; guided back-propagation is that of `RULES`."""
+    model = Mapped({"ReLU": RELU, "ReLU6": RELU6, "SiLU": SILU}[kind][spelling])
+    inputs, targets = torch.tensor([[1.0, 1.0], [5.0, 1.0]]).reshape(2, 2, 1, 1), torch.zeros(2, dtype=torch.int64)
+    if kind == "SiLU":
+        with pytest.raises(UnsupportedModelError, match=r"guided_backprop has no backward rule for .*(Silu|Sigmoid)"):
+            METHODS["guided_grad_cam"].function(model, inputs, targets, layer="first")
+        return
+    made = METHODS["guided_grad_cam"].function(model, inputs, targets, layer="first")
+    high = [27 * 6, 27 * -3] if kind == "ReLU" else [0, 0]
+    assert made.reshape(2, 2).tolist() == [[3 * 6, 3 * -3], high]
+
+
 def test_f22_methods_that_replace_activations_must_prove_themselves_here():
-    """Guided backpropagation, DeepLIFT and LRP go wrong silently on a spelling they do not know: add them to `POINTS`."""
+    """Guided backpropagation, DeepLIFT and LRP go wrong silently on a spelling they do not know: add them to `RULES`."""
     replacing = ("guided_back", "guided_grad", "deconv", "lift", "lrp", "relevance")
-    assert not [name for name in METHODS if any(word in name for word in replacing)]
+    found = {name for name in METHODS if any(word in name for word in replacing)} | set(RECTIFIER)
+    assert found == {*RULES, "guided_grad_cam"}
+
+
+def test_f22_a_layer_that_nobody_named_is_asked_for():
+    for name in LAYER:
+        with pytest.raises(ConfigError, match=r"names no cam_layer; pass layer=.*conv1, conv2"):
+            METHODS[name].function(toys.TinyNet(), X, T)
 
 
 # --- F23 training mode --------------------------------------------------------------------------------------------------------
@@ -432,7 +507,7 @@ def test_f23_training_mode_of_any_layer_is_refused_before_the_forward(registry, 
         assert torch.equal(net[3].running_mean, mean)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in LAYER])
 def test_f23_dropout_and_batch_norm_at_rest_give_the_same_map_twice_and_alone(name):
     model = with_dropout()
     made = bound(name)(model, X, T)

@@ -19,6 +19,7 @@ from xai_lib.compendium.benchmark import Stages, Work, gather
 from xai_lib.compendium.canonical import canonical
 from xai_lib.compendium.retraining_tasks import SPLITS, fingerprint, loaded
 from xai_lib.compendium.tasks import versions
+from xai_lib.errors import ConfigError
 from xai_lib.removal import Protocol
 from xai_lib.types import Samples
 
@@ -51,6 +52,7 @@ class Plan:
     recipe       keyword arguments of `training.train`, and "augment": {"pixels": ..., "flip": ...}
     fractions    shares of the pixels
     seeds        of the trainings
+    explained_by the plan whose nets are explained, on the same pictures; None: this one
     """
 
     train: Mapping[str, Any]
@@ -59,6 +61,12 @@ class Plan:
     recipe: Mapping[str, Any]
     fractions: Sequence[float] = retrain.THRESHOLDS
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
+    explained_by: "Plan | None" = None
+
+    def __post_init__(self) -> None:
+        other = self.explained_by
+        if other is not None and (other.train, other.test) != (self.train, self.test):
+            raise ConfigError("explained_by: a plan on other pictures; their maps do not belong to these")
 
     def samples(self, split: str) -> Samples:
         """The training or test pictures."""
@@ -85,7 +93,7 @@ class Plan:
         *,
         seeds: Sequence[int] | None = None,
         part: str = "all",
-        labels: int | None = None,
+        labels: int | str | None = None,
         removal: Mapping[str, Any] | None = None,
     ) -> Work:
         """The work that trains one net per seed; arguments as `retraining_tasks.train_net`."""
@@ -95,7 +103,7 @@ class Plan:
     def explained(self, removal: Removal) -> list[Work]:
         """The trainings of the nets that a removal's maps explain."""
         parts = ("even", "odd") if removal.rules.target == "held_out" else ("all",)
-        return [self.trainings(seeds=[removal.net], part=part) for part in parts]
+        return [(self.explained_by or self).trainings(seeds=[removal.net], part=part) for part in parts]
 
     def orders(self, removal: Removal, split: str) -> Work:
         """The work that puts the pixels of one split in their order of removal."""
@@ -103,7 +111,7 @@ class Plan:
         own = {"method": list(removal.method), "rules": rules, "block": BLOCK, "seed": removal.seed, "net_seed": removal.net}
         n = len(self.samples(split))
         blocks = tuple((split, start, min(n, start + BLOCK)) for start in range(0, n, BLOCK))
-        return Work("order_pixels", self.case, blocks, own, 1)
+        return Work("order_pixels", (self.explained_by or self).case, blocks, own, 1)
 
     def removal(self, removal: Removal, fraction: float, *, keep: bool = False, show: str = "picture") -> dict[str, Any]:
         """A removal as a training's plain JSON: the requests of its orders, and what is done with them."""
@@ -111,12 +119,9 @@ class Plan:
         orders = {}
         for split in SPLITS:
             work = self.orders(removal, split)
-            own = {"case": self.case, **work.parameters}
-            orders[split] = {
-                "items": [list(item) for item in work.items],
-                "parameters": dict(work.parameters),
-                "versions": versions("order_pixels", own),
-            }
+            own = {"case": dict(work.case), **work.parameters}
+            items = [list(item) for item in work.items]
+            orders[split] = {"items": items, "parameters": own, "versions": versions("order_pixels", own)}
         kept = {name: rules[name] for name in ("unit", "fill", "saved_as")}
         return {"orders": orders, "fraction": fraction, "keep": keep, "show": show, **kept}
 

@@ -95,10 +95,10 @@ def fingerprint(text: str) -> str:
 
 
 def build(case: Mapping[str, Any], *, seed: int) -> nn.Module:
-    """The case's net, untrained."""
+    """The case's net, untrained, in the memory layout in which it trains fastest."""
     module, function = net_module(case), NETS[case["net"][0]][1]
     net: nn.Module = getattr(importlib.import_module(module), function)(seed=seed, **case["net"][1])
-    return net
+    return net.to(memory_format=torch.channels_last)
 
 
 def training_arguments(case: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def train_net(
     *,
     case: Mapping[str, Any],
     part: str = "all",
-    labels: int | None = None,
+    labels: int | str | None = None,
     removal: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train the case's net once per seed and test it.
@@ -135,7 +135,8 @@ def train_net(
         items: seeds.
         case: data, net and recipe (`retraining.Plan.case`).
         part: "all" training pictures, or those at "even" or "odd" positions.
-        labels: seed of a permutation of the training labels (for the data randomisation test); None keeps them.
+        labels: seed of a permutation of the training labels (for the data randomisation test); name of another label set of
+            the data (`Samples.extra`); None for their targets.
         removal: which pixels are removed (`retraining.Plan.removal`); None for whole pictures.
 
     Returns:
@@ -143,9 +144,7 @@ def train_net(
         removal also the weights, "w/<name>": (n, ...).
     """
     train, test = (samples_of(case, split) for split in SPLITS)
-    at, targets = half(part, len(train)), train.targets
-    if labels is not None:
-        targets = targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(labels))]
+    at, targets = half(part, len(train)), labels_of(train, labels)
     inputs = [
         whole.inputs if removal is None else left(case, removal, split)
         for split, whole in zip(SPLITS, (train, test), strict=True)
@@ -164,11 +163,26 @@ def train_net(
     return {name: np.stack([np.asarray(value) for value in values]) for name, values in made.items()}
 
 
-def trained(case: Mapping[str, Any], seed: int, part: str = "all", labels: int | None = None) -> nn.Module:
+def labels_of(samples: Samples, labels: int | str | None) -> Tensor:
+    """Targets, their permutation, or another label set; see `train_net`.
+
+    Raises:
+        ConfigError: the data set has no such labels.
+    """
+    if labels is None:
+        return samples.targets
+    if isinstance(labels, int):
+        return samples.targets[torch.randperm(len(samples), generator=torch.Generator().manual_seed(labels))]
+    if labels not in (samples.extra or {}):
+        raise unknown(f"label set of data set {samples.name!r}", labels, samples.extra or {})
+    return torch.as_tensor((samples.extra or {})[labels])
+
+
+def trained(case: Mapping[str, Any], seed: int, part: str = "all", labels: int | str | None = None) -> nn.Module:
     """A net trained on whole pictures, from the store, frozen and in eval mode."""
     found = gather(Work("train_net", case, (seed,), {"part": part, "labels": labels, "removal": None}, 1))
     net = build(case, seed=seed)
-    net.load_state_dict({k[2:]: torch.from_numpy(v[0].copy()) for k, v in found.arrays.items() if k.startswith("w/")})
+    net.load_state_dict({k[2:]: torch.tensor(v[0]) for k, v in found.arrays.items() if k.startswith("w/")})
     return net.requires_grad_(False).eval()
 
 
@@ -230,13 +244,13 @@ def _ordered(
 
 @lru_cache(maxsize=2)
 def _order(text: str) -> Tensor:
-    """The order of removal of all pictures of a split, kept for the next training."""
-    case, removal, split = json.loads(text)
-    asked = removal["orders"][split]
-    if versions("order_pixels", {"case": case, **asked["parameters"]}) != asked["versions"]:
+    """The order of removal of all pictures of a split (see `retraining.Plan.removal`), kept for the next training."""
+    asked = json.loads(text)
+    parameters = dict(asked["parameters"])
+    if versions("order_pixels", parameters) != asked["versions"]:
         raise StoreError("the source of a method or net changed since the run began; start again, what is done stays")
     items = tuple(tuple(item) for item in asked["items"])
-    found = gather(Work("order_pixels", case, items, asked["parameters"], 1)).arrays["order"]
+    found = gather(Work("order_pixels", parameters.pop("case"), items, parameters, 1)).arrays["order"]
     blocks = [torch.from_numpy(own[: stop - start]) for own, (_, start, stop) in zip(found, items, strict=True)]
     return torch.cat(blocks)
 
@@ -249,7 +263,7 @@ def left(case: Mapping[str, Any], removal: Mapping[str, Any], split: str) -> Ten
 @lru_cache(maxsize=2)
 def _left(text: str) -> Tensor:
     case, removal, split = json.loads(text)
-    order = _order(canonical([case, {"orders": removal["orders"]}, split]).decode())
+    order = _order(canonical(removal["orders"][split]).decode())
     inputs = samples_of(case, split).inputs
     fill = fill_of(removal["fill"], samples_of(case, "train").inputs)
     saved = None if removal["saved_as"] is None else tuple(removal["saved_as"])

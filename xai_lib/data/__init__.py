@@ -11,7 +11,7 @@ unless `get` is called, or a loader that can fetch is told allow_download=True.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from xai_lib.data import cifar10, imagenet, mnist, photos, shapes, tabular
+from xai_lib.data import cifar10, food, imagenet, mnist, pasted, photos, shapes, tabular
 from xai_lib.data.inventory import Check, Listing, check, found_at, get, listing
 from xai_lib.data.places import roots
 from xai_lib.data.source import choose, open_source, stream
@@ -27,12 +27,14 @@ __all__ = [
     "check",
     "cifar10",
     "columns",
+    "food",
     "found_at",
     "get",
     "imagenet",
     "listing",
     "load",
     "mnist",
+    "pasted",
     "photos",
     "roots",
     "shapes",

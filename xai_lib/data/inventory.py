@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from xai_lib.data import places
+from xai_lib.data import food, pasted, places
 from xai_lib.data.cifar10 import ARCHIVE, BATCHES, PARQUET
 from xai_lib.data.download import MIRROR, REMOTES, fetch, target_root
 from xai_lib.data.source import SPLITS, Source, open_source, stream
@@ -17,10 +17,13 @@ FILES = {
     "mnist": ("MNIST/raw/t10k-images-idx3-ubyte",),
     "imagenet": ("imagenet/metadata/image_ids.txt",),
     "cifar10": (f"{BATCHES}/test_batch", f"{ARCHIVE}/{BATCHES}/test_batch", PARQUET["test"]),
+    "food101": tuple(f"{folder}/meta/classes.txt" for folder in (food.FOLDER, f"{food.ARCHIVE}/{food.FOLDER}")),
 }
 """A file of each layout of each set that is not packaged, relative to a searched folder."""
+MADE_OF = {pasted.NAME: ("cifar10", "food101")}
+"""Sets without files of their own: they are here when their parts are."""
 SAMPLED = 200
-"""Rows of the generated set that `check` draws; every other set is read whole."""
+"""Rows of each generated set that `check` draws; every other set is read whole."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,16 @@ def listing() -> list[Listing]:
 
 
 def found_at(name: str) -> str | None:
-    """Where a set lies: "packaged", a folder, or None.
+    """Where a set lies: "packaged", a folder (that of each part, for a set made of others), or None.
 
     Raises:
         ConfigError: unknown name.
     """
     if DATASETS[name].traits["packaged"]:
         return "packaged"
+    if name in MADE_OF:
+        parts = [found_at(part) for part in MADE_OF[name]]
+        return None if None in parts else "; ".join(sorted({str(part) for part in parts}))
     found = {places.find(name, file) for file in FILES[name]}
     return next((str(root) for root in places.roots() if root in found), None)
 
@@ -83,6 +89,8 @@ def get(name: str, root: Path | str | None = None, mirror: str | None = None) ->
     """
     if DATASETS[name].traits["packaged"]:
         return []
+    if name in MADE_OF:
+        raise DataError(f"data set {name!r} is no download: it is made of {' and '.join(MADE_OF[name])}; get those")
     if name not in REMOTES:
         from xai_lib.data.imagenet import HOW
 

@@ -71,7 +71,7 @@ def intensity(model: Model, inputs: Tensor, targets: Tensor) -> Tensor:
     return inputs.detach().abs()
 
 
-@METHODS.register(label="Permuted map", cite="none", traits={"random": True})
+@METHODS.register(label="Permuted map", cite="none", traits={"random": True, "gradient": True})
 def permuted_map(model: Model, inputs: Tensor, targets: Tensor, *, base: Spec = "gradient", seed: int = 0) -> Tensor:
     """The values of another method's map at random places: a map that knows how important, but not where.
 

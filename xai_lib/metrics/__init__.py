@@ -5,37 +5,78 @@ NaN where it is undefined. Every number belongs to its image alone: order, compa
 """
 
 from xai_lib.metrics import (
+    bam,
+    bam_patches,
     completeness,
     complexity,
     contour,
     faithfulness,
     insertion,
     localisation,
+    region,
     robustness,
     sanity,
     sensitivity_n,
+    soundness,
 )
+from xai_lib.metrics.bam import (
+    bam_comparisons,
+    input_dependence_rate,
+    input_independence_rate,
+    model_contrast_score,
+    object_attribution,
+    object_maps,
+)
+from xai_lib.metrics.bam_patches import irrelevant_patches
 from xai_lib.metrics.insertion import insertion_deletion_curves, perturbation_curves
 from xai_lib.metrics.profile import robustness_profile
-from xai_lib.metrics.sanity import randomisation_floor, randomisation_table
+from xai_lib.metrics.region import region_perturbation_curve
+from xai_lib.metrics.sanity import (
+    data_randomisation,
+    randomisation_floor,
+    randomisation_floors,
+    randomisation_table,
+    randomisation_tables,
+    randomised_maps,
+)
 from xai_lib.metrics.sensitivity_n import sensitivity_n_curve, subset_correlations, subset_drops
+from xai_lib.metrics.soundness import certificates, completeness_of, soundness_of
 
 __all__ = [
+    "bam",
+    "bam_comparisons",
+    "bam_patches",
+    "certificates",
     "completeness",
+    "completeness_of",
     "complexity",
     "contour",
+    "data_randomisation",
     "faithfulness",
+    "input_dependence_rate",
+    "input_independence_rate",
     "insertion",
     "insertion_deletion_curves",
+    "irrelevant_patches",
     "localisation",
+    "model_contrast_score",
+    "object_attribution",
+    "object_maps",
     "perturbation_curves",
     "randomisation_floor",
+    "randomisation_floors",
     "randomisation_table",
+    "randomisation_tables",
+    "randomised_maps",
+    "region",
+    "region_perturbation_curve",
     "robustness",
     "robustness_profile",
     "sanity",
     "sensitivity_n",
     "sensitivity_n_curve",
+    "soundness",
+    "soundness_of",
     "subset_correlations",
     "subset_drops",
 ]

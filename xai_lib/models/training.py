@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from xai_lib import compute
+from xai_lib.allocator import keep_freed_memory
 from xai_lib.errors import ConfigError, InputError, ModelError
 from xai_lib.hooks import global_seed
+from xai_lib.models.optimisers import mover
 
 OPTIMISERS = ("adam", "sgd")
-SCHEDULES = ("constant", "cosine", "one_cycle")
+SCHEDULES = ("constant", "cosine", "one_cycle", "step")
 PRECISIONS = ("float32", "bfloat16")
 WARM_UP = 0.2
 """Share of the steps in which "one_cycle" raises the learning rate."""
@@ -25,7 +27,7 @@ WARM_UP = 0.2
 class TrainingRecord:
     """What a training run did.
 
-    losses      mean cross-entropy of each epoch (nats), while training
+    losses      mean cross-entropy of each epoch (nats), while training; against smoothed labels where they are smoothed
     accuracies  share of right answers of each epoch, while training, in [0, 1]
     validation  accuracy on the validation set after each epoch; empty without one
     seconds     wall-clock time
@@ -52,6 +54,8 @@ def train(
     nesterov: bool = False,
     weight_decay: float = 0.0,
     schedule: str = "constant",
+    drops: Sequence[int] = (),
+    label_smoothing: float = 0.0,
     precision: str = "float32",
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     progress: bool = False,
@@ -75,7 +79,10 @@ def train(
         nesterov: of "sgd" only: look ahead along the momentum, which must then be positive.
         weight_decay: L2 penalty, at least 0.
         schedule: "constant"; "cosine" from `learning_rate` to 0 over all steps; "one_cycle" rises on a line during the first
-            fifth of the steps and then falls as "cosine" does.
+            fifth of the steps and then falls as "cosine" does; "step" falls to a tenth after each epoch in `drops`.
+        drops: of "step" only, such as (30,): epochs 1 to 30 at `learning_rate`, the others at a tenth of it.
+        label_smoothing: share a of the label that is spread over all k classes, in [0, 1): the true class is asked for with
+            1 - a + a / k, every other with a / k.
         precision: "float32"; "bfloat16" runs the forward pass under autocast, weights and loss stay float32.
         augment: changes the inputs of a batch, drawing from the (CPU) generator it is given; `random_shift(pixels)` is one.
         progress: one bar on stderr.
@@ -87,34 +94,39 @@ def train(
     """
     _check_numbers(epochs, batch, learning_rate, momentum, weight_decay, len(inputs))
     _check_names(optimiser, schedule, precision, nesterov=nesterov, momentum=momentum)
+    _check_options(schedule, drops, epochs, label_smoothing)
     for part in [(inputs, targets), *([validation] if validation is not None else [])]:
         _check_data(*part)
     parameters = [p for p in net.parameters() if p.requires_grad]
     if not parameters:
         raise ModelError("train: no parameter asks for a gradient; a loaded model is frozen, train a net from models.nets")
-    steps = epochs * math.ceil(len(inputs) / batch)
-    step_size = _optimiser(parameters, optimiser, learning_rate, momentum, weight_decay, nesterov)
-    rates = torch.optim.lr_scheduler.LambdaLR(step_size, lambda step: rate(schedule, step, steps))
+    per_epoch, highest = math.ceil(len(inputs) / batch), int(targets.max())
+    falls = [epoch * per_epoch for epoch in drops]
+    rates = (learning_rate * rate(schedule, step, epochs * per_epoch, falls) for step in range(epochs * per_epoch))
+    move = mover(parameters, optimiser, momentum, weight_decay, nesterov)
     generator = torch.Generator().manual_seed(seed)
     losses, accuracies, checked = [], [], []
+    if inputs.device.type == "cpu":
+        keep_freed_memory()
     start = time.perf_counter()
     with global_seed(seed, devices=[inputs.device]), torch.enable_grad():
         for epoch in tqdm(range(epochs), desc="training", unit="epoch", disable=not progress):
             net.train()
             loss, right = 0.0, 0
             for rows in _batches(len(inputs), batch, generator, inputs.device):
-                points = inputs[rows] if augment is None else augment(inputs[rows], generator)
+                points, truth = inputs[rows], targets[rows]
+                points = points if augment is None else augment(points, generator)
                 with _autocast(precision, inputs.device):
                     logits = net(points)
                 logits = logits.float() if precision == "bfloat16" else logits
-                _check_classes(logits, targets)
-                value = nn.functional.cross_entropy(logits, targets[rows])
-                step_size.zero_grad(set_to_none=True)
+                _check_classes(logits, highest)
+                value = nn.functional.cross_entropy(logits, truth, label_smoothing=label_smoothing)
+                for parameter in parameters:
+                    parameter.grad = None
                 value.backward()
-                step_size.step()
-                rates.step()
+                move(next(rates))
                 loss += value.item() * len(rows)
-                right += int((logits.argmax(1) == targets[rows]).sum())
+                right += int((logits.argmax(1) == truth).sum())
             net.eval()
             if not math.isfinite(loss):
                 raise ModelError(f"train: the loss is {loss} in epoch {epoch + 1}; lower learning_rate={learning_rate}")
@@ -126,17 +138,20 @@ def train(
     return TrainingRecord(tuple(losses), tuple(accuracies), tuple(checked), time.perf_counter() - start)
 
 
-def rate(schedule: str, step: int, steps: int) -> float:
+def rate(schedule: str, step: int, steps: int, falls: Sequence[int] = ()) -> float:
     """Learning rate of a step as a share of the largest.
 
     Args:
         schedule: one of SCHEDULES.
         step: from 0.
         steps: how many there are in all.
+        falls: of "step" only: the steps from which on the rate is a tenth.
 
     >>> [round(rate("one_cycle", step, 10), 3) for step in (0, 1, 2, 6, 10)]
     [0.5, 1.0, 1.0, 0.5, 0.0]
     """
+    if schedule == "step":
+        return 0.1 ** sum(step >= fall for fall in falls)
     warm = max(1, math.ceil(WARM_UP * steps)) if schedule == "one_cycle" else 0
     if schedule == "constant" or step < warm:
         return (step + 1) / warm if warm else 1.0
@@ -199,14 +214,6 @@ def _batches(n: int, size: int, generator: torch.Generator, device: torch.device
     yield from order.split(size)
 
 
-def _optimiser(
-    parameters: list[nn.Parameter], name: str, learning_rate: float, momentum: float, weight_decay: float, nesterov: bool
-) -> torch.optim.Optimizer:
-    if name == "sgd":
-        return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, nesterov=nesterov)
-    return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay)
-
-
 def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
@@ -233,9 +240,20 @@ def _check_names(optimiser: str, schedule: str, precision: str, *, nesterov: boo
         )
 
 
-def _check_classes(logits: Tensor, targets: Tensor) -> None:
-    if logits.ndim != 2 or int(targets.max()) >= logits.shape[1]:
-        raise InputError(f"train: class {int(targets.max())} asked, the net returns logits {tuple(logits.shape)}")
+def _check_options(schedule: str, drops: Sequence[int], epochs: int, label_smoothing: float) -> None:
+    if not 0 <= label_smoothing < 1:
+        raise ConfigError(f"label_smoothing={label_smoothing}: expected [0, 1)")
+    told = f"schedule={schedule!r} with drops={drops!r}"
+    if schedule != "step" and len(drops):
+        raise ConfigError(f"{told}: only 'step' takes drops")
+    whole = all(isinstance(epoch, int) and not isinstance(epoch, bool) and 1 <= epoch < epochs for epoch in drops)
+    if schedule == "step" and not (len(drops) and whole and list(drops) == sorted(set(drops))):
+        raise ConfigError(f"{told}: expected rising epochs from 1 to {epochs - 1}, after which the rate falls")
+
+
+def _check_classes(logits: Tensor, highest: int) -> None:
+    if logits.ndim != 2 or highest >= logits.shape[1]:
+        raise InputError(f"train: class {highest} asked, the net returns logits {tuple(logits.shape)}")
 
 
 def _check_data(inputs: Tensor, targets: Tensor) -> None:

@@ -6,7 +6,7 @@ colours that colour-blind readers can tell apart, signed maps around a white zer
 
 from xai_lib.plotting.charts import curve, estimates, matrix, scatter_regression, top_values
 from xai_lib.plotting.output import show, table
-from xai_lib.plotting.pictures import attribution_grid, contour_pipeline, interpolation_strip, picture
+from xai_lib.plotting.pictures import attribution_grid, contour_pipeline, interpolation_strip, picture, picture_rows
 from xai_lib.wording import estimate_text, number
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "matrix",
     "number",
     "picture",
+    "picture_rows",
     "scatter_regression",
     "show",
     "table",

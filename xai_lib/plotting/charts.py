@@ -63,7 +63,13 @@ def estimates(
 
 
 def curve(
-    x: Sequence[float], lines: Mapping[str, Sequence[Estimate]], *, xlabel: str, ylabel: str, log: bool = False
+    x: Sequence[float],
+    lines: Mapping[str, Sequence[Estimate]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    each: Mapping[str, np.ndarray] | None = None,
 ) -> Figure:
     """Estimates against x, one line with an interval band per label; a point without interval is hollow.
 
@@ -71,6 +77,7 @@ def curve(
         x: k positions.
         lines: label -> k estimates.
         log: logarithmic x axis, with a tick at each position (k up to 12).
+        each: label -> (runs, k) values behind the estimates, each drawn as a small dot.
     """
     wrong = {label: len(points) for label, points in lines.items() if len(points) != len(x)}
     if wrong or not lines:
@@ -87,6 +94,8 @@ def curve(
         value, low, high = (np.array([getattr(p, key) for p in points]) for key in ("value", "low", "high"))
         ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         ax.plot(x, value, color=colour, linewidth=1.8, marker=marker, markersize=5, label=label)
+        for run in (each or {}).get(label, ()):
+            ax.plot(x, run, ".", color=colour, markersize=3.5, alpha=0.6)
         alone = np.isnan(low)
         ax.plot(np.asarray(x)[alone], value[alone], marker, color=colour, markerfacecolor="white", markersize=5)
     fig.legend(loc="outside lower center", ncols=min(3, len(lines)), frameon=False, fontsize=style.SMALL)

@@ -125,6 +125,34 @@ def interpolation_strip(images: Tensor, alphas: Sequence[float], samples: Sample
     return fig
 
 
+def picture_rows(rows: Mapping[str, Tensor], titles: Sequence[str], samples: Samples) -> Figure:
+    """Rows of pictures made from the same samples, each row under its label, each column under its title.
+
+    Args:
+        rows: label -> (k, c, h, w).
+        titles: k column titles.
+        samples: the set that the pictures were made from.
+
+    Raises:
+        InputError: a row with another number of pictures.
+    """
+    wrong = {label: len(images) for label, images in rows.items() if len(images) != len(titles)}
+    if wrong or not rows or not titles:
+        raise InputError(f"picture_rows: {len(titles)} titles, but rows have {wrong or 'no entries'}; one title per picture")
+    panel = min(1.4, style.WIDTH / (len(titles) + 1))
+    fig = style.figure((panel + 0.15) * len(rows), layout="compressed")
+    axes = fig.subplots(len(rows), len(titles), squeeze=False)
+    for line, (label, images) in zip(axes, rows.items(), strict=True):
+        for ax, image, title in zip(line, images, titles, strict=True):
+            picture(ax, image, samples)
+            if line is axes[0]:
+                ax.set_title(title, fontsize=style.SMALL, color=style.INK)
+        line[0].set_axis_on()
+        line[0].set(xticks=[], yticks=[])
+        line[0].set_ylabel("\n".join(style.wrapped([label], 16)), fontsize=style.SMALL, color=style.INK)
+    return fig
+
+
 def contour_pipeline(record: ContourSteps, image: Tensor, samples: Samples) -> Figure:
     """The steps of one contour analysis, from the image to the patch.
 
