@@ -49,6 +49,7 @@ def picture_figures(samples: Samples) -> dict[str, Figure]:
     return {
         "attribution_grid": plotting.attribution_grid(samples, maps_of("gradient")),
         "interpolation_strip": plotting.interpolation_strip(samples.inputs, [0, 0.5, 1], samples),
+        "picture_rows": plotting.picture_rows({"a": samples.inputs}, ["1", "2", "3"], samples),
         "contour_pipeline": plotting.contour_pipeline(record, samples.inputs[0], samples),
     }
 
@@ -167,6 +168,23 @@ def test_curve_draws_a_band_and_marks_points_without_interval_hollow():
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "50"]
     with pytest.raises(InputError, match="2 positions"):
         plotting.curve([1, 2], {"a": points[:1]}, xlabel="x", ylabel="y")
+
+
+def test_curve_draws_every_run_behind_an_estimate():
+    points = [Estimate(0.2, 0.1, 0.3, 2), Estimate(0.5, 0.4, 0.6, 2)]
+    runs = np.array([[0.1, 0.4], [0.3, 0.6]])
+    axes = plotting.curve([1, 2], {"a": points}, xlabel="x", ylabel="y", each={"a": runs}).axes[0]
+    dots = [line.get_ydata().tolist() for line in axes.get_lines() if line.get_marker() == "."]
+    assert dots == runs.tolist()
+
+
+def test_picture_rows_have_a_label_each_and_titles_above_the_first(samples):
+    rows = {"one": samples.inputs[:2], "another": samples.inputs[:2]}
+    figure = plotting.picture_rows(rows, ["10 %", "90 %"], samples)
+    assert [ax.get_title() for ax in figure.axes] == ["10 %", "90 %", "", ""]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["one", "", "another", ""]
+    with pytest.raises(InputError, match="1 titles"):
+        plotting.picture_rows(rows, ["10 %"], samples)
 
 
 def test_matrix_writes_intervals_dashes_and_readable_text():

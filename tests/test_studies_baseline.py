@@ -195,7 +195,14 @@ def test_interpolation_runs_from_baseline_to_image(case):
     assert norm.shape == (3,)
 
 
-@pytest.mark.parametrize(("name", "unread"), [("baseline_study", {"nested_maps"}), ("path_attribution", set())])
+PLANNED = [
+    ("baseline_study", {"nested_maps"}),
+    ("path_attribution", set()),
+    ("roar", {"order_pixels", "train_net"}),  # behind stored trainings
+]
+
+
+@pytest.mark.parametrize(("name", "unread"), PLANNED)
 def test_the_plan_and_the_notebook_ask_for_the_same(name, unread):
     """What the latest smoke run on this machine read is planned, and of the plan it read all but maps behind stored tables."""
     from xai_lib.compendium import planning, study, tasks

@@ -73,31 +73,41 @@ def closure(modules: Iterable[str], root: Path | None = None) -> frozenset[Path]
         if path is None:
             raise ConfigError(f"module {name!r}: {PACKAGE} has none of this name")
         found[name] = path
-        more = [each for each in _imported(name, path, top) if each not in found]
+        named = _named(path.read_bytes(), name, path.name == "__init__.py")
+        more = [each for each in _resolved(named, top) if each not in found]
         waiting += [each for each in more if followed or not each.startswith(FINGERPRINTED)]
     return frozenset(found.values())
 
 
-def _imported(name: str, path: Path, top: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_bytes())):
+def _resolved(named: Iterable[tuple[str, tuple[str, ...]]], top: Path) -> Iterator[str]:
+    """Modules of the package that import statements mean: a submodule where there is one, else the module itself."""
+    for home, names in named:
+        if _file(home, top) is None:
+            continue
+        own = {f"{home}.{each}" for each in names}
+        inside = {each for each in own if _file(each, top)}
+        yield from inside
+        if inside != own or not own:
+            yield home
+
+
+@cache
+def _named(source: bytes, name: str, package: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(module, names taken from it) of each import statement of a source."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if _file(alias.name, top))
+            found += [(alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            home = _absolute(node, name, path)
-            if _file(home, top) is None:
-                continue
-            own = {f"{home}.{alias.name}" for alias in node.names}
-            inside = {each for each in own if _file(each, top)}
-            yield from inside
-            if inside != own:
-                yield home
+            found.append((_absolute(node, name, package), tuple(alias.name for alias in node.names)))
+    return tuple(found)
 
 
-def _absolute(node: ast.ImportFrom, name: str, path: Path) -> str:
+def _absolute(node: ast.ImportFrom, name: str, package: bool) -> str:
     if not node.level:
         return node.module or ""
     parts = name.split(".")
-    kept = parts[: len(parts) - node.level + (path.name == "__init__.py")]
+    kept = parts[: len(parts) - node.level + package]
     return ".".join([*kept, *([node.module] if node.module else [])])
 
 

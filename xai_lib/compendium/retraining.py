@@ -139,7 +139,8 @@ class Plan:
 
 def joined(*several: Stages) -> Stages:
     """Stages of several plans side by side: all first stages, then all second ones."""
-    return [[work for stages in several for work in stages[k]] for k in range(max(map(len, several), default=0))]
+    longest = max(map(len, several), default=0)
+    return [[work for stages in several if k < len(stages) for work in stages[k]] for k in range(longest)]
 
 
 def roar(plan: Plan, removals: Mapping[str, Removal], *, keep: bool = False, show: str = "picture") -> pd.DataFrame:

@@ -142,11 +142,11 @@ def picture_rows(rows: Mapping[str, Tensor], titles: Sequence[str], samples: Sam
     panel = min(1.4, style.WIDTH / (len(titles) + 1))
     fig = style.figure((panel + 0.15) * len(rows), layout="compressed")
     axes = fig.subplots(len(rows), len(titles), squeeze=False)
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title, fontsize=style.SMALL, color=style.INK)
     for line, (label, images) in zip(axes, rows.items(), strict=True):
-        for ax, image, title in zip(line, images, titles, strict=True):
+        for ax, image in zip(line, images, strict=True):
             picture(ax, image, samples)
-            if line is axes[0]:
-                ax.set_title(title, fontsize=style.SMALL, color=style.INK)
         line[0].set_axis_on()
         line[0].set(xticks=[], yticks=[])
         line[0].set_ylabel("\n".join(style.wrapped([label], 16)), fontsize=style.SMALL, color=style.INK)

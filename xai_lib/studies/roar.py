@@ -1,4 +1,4 @@
-"""What the study `roar` trains: its plans, its removals, and everything that is computed ahead of the notebook.
+"""Study `roar`, part 2: its removals, and everything that is computed ahead of the notebook.
 
 A label says the experiment and the condition, such as "hooker: IG" or "panel: VarGrad"; `Experiment` names the trainings behind
 it. Nothing here computes; `retraining.Plan` and the store do.
@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xai_lib import data
 from xai_lib.compendium.benchmark import Stages, Work
 from xai_lib.compendium.retraining import Plan, Removal, joined
 from xai_lib.errors import unknown
 from xai_lib.removal import HOOKER, LORETH_COLOUR, LORETH_GREY, Protocol
+from xai_lib.studies.roar_plans import plans
 
 Spec = tuple[str, Mapping[str, Any]]
 
@@ -27,6 +27,10 @@ UNTOUCHED = "untouched"
 LAYER = "act2"
 """Whose output Grad-CAM reads in the digits' net."""
 TARGETS = {"label": "true label", "predicted": "predicted class", "held_out": "held-out net"}
+
+
+COLOUR_LAYER = "features.6"
+"""The same in the net of colour pictures."""
 
 
 def panel(layer: str) -> dict[str, Spec]:
@@ -48,6 +52,13 @@ def panel(layer: str) -> dict[str, Spec]:
         "edges": ("edge_detector", {}),
         "IG, permuted": ("permuted_map", {"base": {"integrated_gradients": dict(IG_BLACK[1])}}),
     }
+
+
+def judged_panel(layer: str = LAYER) -> dict[str, Spec]:
+    """The methods whose maps are judged without retraining: the panel with Guided Grad-CAM."""
+    chosen = panel(layer) | {"Guided Grad-CAM": ("guided_grad_cam", {"layer": layer})}
+    chosen.pop("IG, permuted")
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -80,64 +91,6 @@ class Experiment:
         return dict(zip(self.plan.fractions, works, strict=True))
 
 
-@dataclass(frozen=True)
-class Plans:
-    """The nets and data of a set of parameters.
-
-    digits  the document's MNIST recipe
-    quick   the same digits, fewer of them and a larger learning rate, for comparing many methods
-    longer  the same removals, trained with a larger learning rate and twice the epochs
-    colour  colour pictures and a small ResNet
-    """
-
-    digits: Plan
-    quick: Plan
-    longer: Plan
-    colour: Plan
-
-
-def plans(p: Mapping[str, Any]) -> Plans:
-    """The plans of a set of parameters of the study."""
-    train = _part(p["dataset"], "train", p["n_train"])
-    test = _part(p["dataset"], "test", p["n_test"])
-    seeds, fractions = tuple(range(p["n_seeds"])), tuple(p["fractions"])
-    own = {"batch": 64, "optimiser": "sgd", "momentum": 0.9}
-    recipe = {**own, "epochs": p["epochs"], "learning_rate": p["learning_rate"]}
-    digits = Plan(train, test, ["lenet", {}], recipe, fractions, seeds)
-    fast = {**recipe, "learning_rate": p["quick_learning_rate"]}
-    quick_train = _part(p["dataset"], "train", p["n_quick"])
-    few = tuple(range(p["n_quick_seeds"]))
-    quick = Plan(quick_train, test, ["lenet", {}], fast, fractions, few)
-    more = {**fast, "epochs": 2 * p["epochs"]}
-    longer = replace(digits, recipe=more, fractions=fractions[-2:], seeds=few, explained_by=digits)
-    return Plans(digits, quick, longer, _colour(p))
-
-
-def _part(name: str, split: str, n: int, **own: Any) -> dict[str, Any]:
-    return {"name": name, "split": split, **({"n": n} if n else {}), **own}
-
-
-def _colour(p: Mapping[str, Any]) -> Plan:
-    own = {"size": p["colour_size"]}
-    train = _part(p["colour_dataset"], "train", p["n_colour_train"], **own)
-    test = _part(p["colour_dataset"], "test", p["n_colour_test"], **own)
-    classes = len(data.load(**_part(p["colour_dataset"], "test", 1, **own)).class_names)
-    recipe = {
-        "epochs": p["colour_epochs"],
-        "batch": 64,
-        "learning_rate": p["colour_learning_rate"],
-        "optimiser": "sgd",
-        "momentum": 0.9,
-        "nesterov": True,
-        "weight_decay": 5e-4,
-        "schedule": "one_cycle",
-        "precision": "bfloat16",
-        "augment": {"pixels": p["colour_size"] // 10, "flip": True},
-    }
-    net = ["small_resnet", {"classes": classes}]
-    return Plan(train, test, net, recipe, tuple(p["colour_fractions"]), tuple(range(p["n_colour_seeds"])))
-
-
 def as_done(plan: Plan) -> dict[str, Experiment]:
     """Tables 1: random and Integrated Gradients as document 002's code does it, and as the official code means it."""
     pairs = {"loreth": (LORETH_GREY, IG_GREY), "hooker": (HOOKER, IG_BLACK)}
@@ -148,7 +101,7 @@ def as_done(plan: Plan) -> dict[str, Experiment]:
     return made
 
 
-def differences(plan: Plan) -> dict[str, Experiment]:
+def differences(plan: Plan, names: Sequence[str]) -> dict[str, Experiment]:
     """From `loreth` to `hooker` one difference at a time, on Integrated Gradients: target, fill, baseline, ties."""
     steps: dict[str, tuple[Protocol, Spec]] = {
         "as coded": (LORETH_GREY, IG_GREY),
@@ -159,7 +112,7 @@ def differences(plan: Plan) -> dict[str, Experiment]:
         "black baseline, ties at random": (HOOKER, IG_BLACK),
         "signed order": (replace(HOOKER, ranking="signed"), IG_BLACK),
     }
-    return {f"step: {name}": Experiment(plan, Removal(method, rules)) for name, (rules, method) in steps.items()}
+    return {f"step: {name}": Experiment(plan, Removal(steps[name][1], steps[name][0])) for name in names}
 
 
 def compared(plan: Plan, methods: Sequence[str], *, keep: bool = False) -> dict[str, Experiment]:
@@ -205,6 +158,23 @@ def colour(plan: Plan) -> dict[str, Experiment]:
     return made
 
 
+def recipes(plan: Plan) -> dict[str, Experiment]:
+    """Whole pictures under the document's recipe for Food-101 in small, and under what the original adds to it."""
+    epochs = int(plan.recipe["epochs"])
+    plain = {k: v for k, v in plan.recipe.items() if k != "augment"} | {"nesterov": False, "weight_decay": 1e-4}
+    plain |= {"schedule": "step", "drops": [epochs - 1]} if epochs > 1 else {"schedule": "constant"}
+    more = {"augment": plan.recipe["augment"]}
+    kinds = {"as in the document": plain, "augmentation": plain | more, "label smoothing": plain | {"label_smoothing": 0.1}}
+    kinds["falling learning rate"] = {k: v for k, v in plain.items() if k != "drops"} | {"schedule": "one_cycle"}
+    return {f"recipe: {name}": Experiment(replace(plan, recipe=own), None) for name, own in kinds.items()}
+
+
+SHARED = {
+    "random": "colour: random",
+    "IG": "colour: IG, predicted class",
+    "Guided Backprop": "colour: Guided Backprop, predicted class",
+}
+"""Methods that digits and colour pictures have in common, with their labels in the second group."""
 COLOUR_METHODS: Mapping[str, Spec] = {"IG": IG_FOOD, "Guided Backprop": ("guided_backprop", {})}
 
 
@@ -216,14 +186,17 @@ def experiments(p: Mapping[str, Any]) -> dict[str, Experiment]:
         **as_done(made.digits),
         **compared(made.quick, p["methods"]),
         **compared(made.quick, p["kar_methods"], keep=True),
-        **differences(made.quick),
+        **differences(made.quick, p["steps"]),
         **collapse(made.longer),
         **patterns(middle, {"IG": IG_BLACK}, "pattern"),
         **colour(made.colour),
+        **recipes(made.colour),
         **patterns(replace(made.colour, fractions=made.colour.fractions[:1]), {"IG": IG_FOOD}, "colour pattern"),
     }
 
 
 def works(p: Mapping[str, Any]) -> Stages:
     """Everything that is stored, in the order in which it needs each other."""
-    return joined(*(each.stages() for each in experiments(p).values()))
+    made = plans(p)
+    judged = [made.shuffled.trainings(labels=1), made.objects.trainings(), made.objects.trainings(labels="scene")]
+    return joined(*(each.stages() for each in experiments(p).values()), [judged])

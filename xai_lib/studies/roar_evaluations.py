@@ -23,6 +23,7 @@ from xai_lib.metrics.bam_patches import irrelevant_patches
 from xai_lib.metrics.soundness import certificates, completeness_of, soundness_of
 from xai_lib.similarity import similarity
 from xai_lib.studies.roar import Spec
+from xai_lib.studies.roar_rows import BELOW_RANDOM
 from xai_lib.types import Samples
 from xai_lib.types import Spec as SpecOf
 
@@ -33,6 +34,7 @@ FLOOR = "two random nets"
 DATA = "similarity to a net of permuted labels"
 COMPLETE, SOUND = "certificate completeness", "certificate soundness"
 MAPS = "correlation of maps"
+ALIKE = "agreement of certificates"
 SIMILARITIES: Mapping[str, SpecOf] = {
     "Spearman": "spearman",
     "Spearman, absolute": {"spearman": {"absolute": True}},
@@ -97,14 +99,23 @@ def sanity_rows(case: Judged, panel: Mapping[str, Spec], made: Mapping[str, Tens
             )
             for kind, table in tables.items():
                 for k, (name, values) in enumerate(zip(names, table, strict=True)):
-                    told = f"{CHECK} ({kind}, {order} {k + 1} of {len(names)})"
-                    frames.append(rows(case, label, told, values, layer=name))
+                    stage = "all" if k + 1 == len(names) else str(k + 1)
+                    frames.append(rows(case, label, check_name(kind, order, stage), values, layer=name))
         floors = metrics.randomisation_floors(*common, method, similarities=SIMILARITIES)
         frames += [rows(case, label, f"{FLOOR} ({kind})", values) for kind, values in floors.items()]
         if case.shuffled is not None:
             other = metrics.data_randomisation(case.model, case.shuffled, *common[1:], made[label], method, absolute=True)
             frames.append(rows(case, label, DATA, other))
     return pd.concat(frames, ignore_index=True)
+
+
+def check_name(kind: str, order: str, stage: str) -> str:
+    """The metric's name: similarity, order of randomisation, and number of the stage from the top ("all" for the last).
+
+    >>> check_name("Spearman", "cascading", "all")
+    'similarity to a random net (Spearman, cascading, all)'
+    """
+    return f"{CHECK} ({kind}, {order}, {stage})"
 
 
 def certificate_rows(case: Judged, panel: Mapping[str, Spec], *, labels: int, points: int = 15) -> pd.DataFrame:
@@ -130,6 +141,19 @@ def map_rows(case: Judged, made: Mapping[str, Tensor]) -> pd.DataFrame:
         ],
         ignore_index=True,
     )
+
+
+def summary_rows(case: Judged, correlations: pd.DataFrame, judgements: pd.DataFrame) -> pd.DataFrame:
+    """Image by image: mean correlation over all pairs of maps, and how far completeness and soundness order methods alike."""
+    own = correlations[correlations.metric == MAPS].pivot_table(index="sample", columns="method", values="value")
+    both = [
+        judgements[judgements.metric == metric].pivot_table(index="sample", columns="method", values="value")
+        for metric in (COMPLETE, SOUND)
+    ]
+    ids = list(case.samples.ids)
+    tau = agreement.kendall(*(table.loc[ids].to_numpy() for table in both))
+    pairs = rows(case, "mean over pairs of methods", MAPS, own.loc[ids].mean(axis=1))
+    return pd.concat([pairs, rows(case, "completeness and soundness", ALIKE, tau)], ignore_index=True)
 
 
 def bam_rows(plan: Plan, panel: Mapping[str, Spec], n: int, *, patch_steps: int = 100) -> pd.DataFrame:
@@ -179,18 +203,40 @@ def agreement_rows(scores: Mapping[str, pd.DataFrame], *, resamples: int = 500, 
         One row per pair: first, second, tau, low, high, methods.
     """
     random = np.random.default_rng(seed)
-    shared = [name for name in next(iter(scores.values())) if all(name in frame for frame in scores.values())]
     draws = {}
     for name, frame in scores.items():
-        values = frame[shared].to_numpy()
-        picked = random.integers(0, len(values), (resamples, len(values)))
-        draws[name] = np.concatenate([np.nanmean(values, axis=0)[None], np.nanmean(values[picked], axis=1)])
+        picked = random.integers(0, len(frame), (resamples, len(frame)))
+        values = np.ma.masked_invalid(frame.to_numpy())
+        means = np.ma.concatenate([values.mean(axis=0)[None], values[picked].mean(axis=1)])
+        draws[name] = pd.DataFrame(means.filled(np.nan), columns=frame.columns)
     table = []
     for a, b in combinations(scores, 2):
-        taus = agreement.kendall(draws[a], draws[b])
-        low, high = np.nanpercentile(taus[1:], [2.5, 97.5])
+        shared = [name for name in scores[a] if name in scores[b]]
+        taus = agreement.kendall(draws[a][shared].to_numpy(), draws[b][shared].to_numpy())
+        found = taus[1:][np.isfinite(taus[1:])]
+        low, high = np.percentile(found, [2.5, 97.5]) if len(found) else (np.nan, np.nan)
         table.append({"first": a, "second": b, "tau": taus[0], "low": low, "high": high, "methods": len(shared)})
     return pd.DataFrame(table)
+
+
+def scores_of(
+    below: pd.DataFrame, kept: pd.DataFrame, perturbed: pd.DataFrame, sane: pd.DataFrame, two: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """What each evaluation says of each method, larger is better, with its units (trainings or images) as rows."""
+    return {
+        "ROAR": _units(below, BELOW_RANDOM, "panel: "),
+        "KAR": -_units(kept, BELOW_RANDOM, "KAR: "),
+        "region perturbation": _units(perturbed, AOPC),
+        "insertion minus deletion": _units(perturbed, GAME),
+        "randomisation": -_units(sane, check_name("Spearman, absolute", "cascading", "all")),
+        "model contrast (BAM)": _units(two, "model contrast score"),
+    }
+
+
+def _units(frame: pd.DataFrame, metric: str, prefix: str = "") -> pd.DataFrame:
+    own = frame[(frame.metric == metric) & frame.method.str.startswith(prefix)]
+    table = own.pivot_table(index="sample", columns="method", values="value", dropna=False)
+    return table.rename(columns=lambda label: label.removeprefix(prefix))
 
 
 def rows(case: Judged, label: str, metric: str, values: Any, **parameters: Any) -> pd.DataFrame:

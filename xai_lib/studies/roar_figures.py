@@ -7,13 +7,16 @@ import pandas as pd
 import torch
 
 from xai_lib import METHODS, compute, plotting, stats
+from xai_lib.compendium import study
 from xai_lib.compendium.retraining import Removal
 from xai_lib.plotting import number
 from xai_lib.removal import degrade, fill_of, removal_order, removed
 from xai_lib.stats import Estimate
 from xai_lib.studies import common_figures
-from xai_lib.studies.roar import Experiment
-from xai_lib.studies.roar_rows import BELOW_RANDOM, accuracy_at, curve
+from xai_lib.studies.common_figures import measured
+from xai_lib.studies.roar import UNTOUCHED, Experiment
+from xai_lib.studies.roar_evaluations import CHECK, COMPLETE, FLOOR, SOUND
+from xai_lib.studies.roar_rows import BELOW_RANDOM, CHANGE, accuracy_at, curve
 from xai_lib.types import Model, Samples
 
 WORDS = {
@@ -73,41 +76,160 @@ def curves(
     )
 
 
-def table(
+def beside(
     frame: pd.DataFrame,
     experiments: Mapping[str, Experiment],
     labels: Sequence[str],
-    published: Mapping[str, Sequence[float]],
+    claim: str,
     *,
     name: str,
     caption: str,
     metric: str = "accuracy",
 ) -> None:
-    """Ours beside a published table, in percent: one row per condition and source.
+    """Ours beside a published table, in per cent: one row per condition and source.
 
     Args:
-        published: the document's accuracies by label, in the order of its shares.
+        claim: whose published values are named "label | share in per cent".
         metric: "accuracy", or "accuracy as published".
     """
+    published = next(each.published.values for each in study.load("roar").claims if each.id == claim)
     rows = []
     for label in labels:
-        fractions = [each for each in experiments[label].works() if each]
-        cells = {}
-        for fraction in fractions:
+        ours, theirs, n = {}, {}, 0
+        for fraction in (each for each in experiments[label].works() if each):
+            column, given = f"{100 * fraction:g} %", f"{label} | {100 * fraction:g}"
             own = frame[(frame.method == label) & (frame.metric == accuracy_at(fraction).replace("accuracy", metric, 1))].value
-            cells[f"{100 * fraction:g} %"] = _cell(own.to_numpy())
-        rows.append({"removal": label, "source": f"ours, n = {len(own)}", **cells})
-        if label in published:
-            given = dict(zip(cells, (f"{100 * value:.2f}" for value in published[label]), strict=False))
-            rows.append({"removal": label, "source": "document", **given})
-    plotting.table(pd.DataFrame(rows).fillna(""), caption=caption, name=name)
+            found, n = stats.bootstrap_interval(100 * own.to_numpy()), len(own)
+            ours[column] = f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]"
+            theirs[column] = f"{100 * published[given]:.2f}" if given in published else ""
+        rows += [{"removal": label, "source": f"ours, n = {n}", **ours}, {"removal": label, "source": "document", **theirs}]
+    plotting.table(pd.DataFrame(rows), caption=caption, name=name)
 
 
-def _cell(values: np.ndarray) -> str:
-    found = stats.bootstrap_interval(values)
-    if np.isnan(found.low):
-        return f"{100 * found.value:.1f}"
-    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+def steps(frame: pd.DataFrame, experiments: Mapping[str, Experiment], labels: Sequence[str]) -> None:
+    """Accuracy on the way from one protocol to the other."""
+    caption = "Integrated Gradients under the document's protocol, and with one difference after the other taken out."
+    curves(frame, experiments, labels, name="steps", caption=caption, untouched=f"panel: {UNTOUCHED}")
+
+
+def longer(frame: pd.DataFrame, shares: Sequence[float]) -> None:
+    """Accuracies of the document's removals under two recipes, side by side."""
+    labels = ["loreth: random", "longer: random", "loreth: IG", "longer: IG"]
+    matrix(
+        frame, labels, [accuracy_at(each) for each in shares], name="longer",
+        caption="The document's removals: its recipe (loreth), and a larger learning rate with twice the epochs (longer).",
+    )  # fmt: skip
+
+
+def leak(frame: pd.DataFrame, labels: Sequence[str], shares: Sequence[float]) -> None:
+    """Accuracies by method and by whose class the maps explain."""
+    matrix(
+        frame, labels, [accuracy_at(each) for each in shares], name="leak",
+        caption="Accuracy after removal, by the class that the maps explain. Only the first of the three knows the label.",
+    )  # fmt: skip
+
+
+def change(frame: pd.DataFrame, labels: Sequence[str], share: float) -> None:
+    """What a removal changes against whole pictures, seed by seed."""
+    metric = accuracy_at(share).replace("accuracy", CHANGE, 1)
+    forest(
+        frame, metric, labels, name="change",
+        caption="Accuracy after removal minus that of whole pictures, the same seeds. Right of 0, the network profits from the holes.",
+    )  # fmt: skip
+
+
+def patterns(frame: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Accuracy from the removal pattern alone."""
+    caption = "Accuracy of networks that see the removal pattern and nothing of the picture."
+    forest(frame, "accuracy of the pattern", labels, name="patterns", caption=caption)
+
+
+def recipes(frame: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Whole colour pictures under several recipes."""
+    caption = (
+        "Accuracy on whole colour pictures, under the recipe of this study (first) and under the document's with one addition."
+    )
+    forest(frame, "accuracy", labels, name="recipes", caption=caption)
+
+
+def matrix(
+    frame: pd.DataFrame, labels: Sequence[str], metrics: Sequence[str], *, name: str, caption: str, scale: str = "accuracy"
+) -> None:
+    """Conditions by metrics, with intervals over trainings or images."""
+    cells = [[common_figures.estimates_of(frame, metric, [label])[0][1] for metric in metrics] for label in labels]
+    best = [labels[int(np.nanargmax([row[k].value for row in cells]))] for k in range(len(metrics))]
+    columns = [metric.removeprefix("accuracy ") for metric in metrics]
+    plotting.show(
+        plotting.matrix(cells, labels, columns=columns, xlabel=scale),
+        name=name,
+        caption=caption,
+        alt=f"Largest value {', '.join(f'{c}: {b}' for c, b in zip(columns, best, strict=True))}; n = {cells[0][0].n} each, "
+        "means with 95 % intervals.",
+    )
+
+
+def shift(frame: pd.DataFrame, shares: Sequence[float]) -> None:
+    """Accuracy lost with and without retraining."""
+    lines = {
+        label: [common_figures.estimates_of(frame, f"accuracy lost at {100 * each:g} %", [label])[0][1] for each in shares]
+        for label in frame.method.unique()
+    }
+    last = {label: number(points[-1].value) for label, points in lines.items()}
+    plotting.show(
+        plotting.curve(shares, lines, xlabel="share of the pixels that is removed at random", ylabel="accuracy lost"),
+        name="shift",
+        caption="What a random removal costs a network that never saw holes, and one that was retrained. The gap is unfamiliarity.",
+        alt=f"Accuracy lost at {100 * shares[-1]:g} %: {', '.join(f'{k} {v}' for k, v in last.items())}.",
+    )
+
+
+def cascade(frame: pd.DataFrame, labels: Sequence[str], kind: str = "Spearman, absolute") -> None:
+    """Similarity to the maps of a network whose layers are random from the top down, and of two random networks."""
+    found = [m for m in frame.metric.unique() if m.startswith(f"{CHECK} ({kind}, cascading")]
+    floor = f"{FLOOR} ({kind})"
+    cells = [[common_figures.estimates_of(frame, metric, [label])[0][1] for metric in [*found, floor]] for label in labels]
+    columns = [*(metric.rsplit(", ", 1)[1].rstrip(")") for metric in found), "two random"]
+    fails = labels[int(np.nanargmax([row[-2].value for row in cells]))]
+    plotting.show(
+        plotting.matrix(cells, labels, columns=columns, xlabel=f"similarity ({kind})"),
+        name="cascade",
+        caption="Rank correlation of absolute maps with those of the same network after its layers were made random from the top down, "
+        "up to all of them; last column: maps of two random networks. A map that does not notice is no explanation of the network.",
+        alt=f"With every layer random, {fails} is most like itself; n = {cells[0][0].n} images, 95 % intervals.",
+    )
+
+
+def certificates(frame: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Completeness and soundness, worst over labels."""
+    matrix(
+        frame, labels, [COMPLETE, SOUND], name="certificates", scale="worst over labels",
+        caption="Completeness: what the network believes has a map that shows it. Soundness: what it does not believe has none.",
+    )  # fmt: skip
+
+
+def bam(frame: pd.DataFrame) -> None:
+    """The three metrics of BAM by method."""
+    matrix(
+        frame, list(frame.method.unique()), list(frame.metric.unique()), name="two-labels", scale="mean over pictures",
+        caption="Pictures with an object and a scene: contrast between the two networks (0 for a map that ignores the network), "
+        "dependence on the object, and independence of a patch that changes no logit.",
+    )  # fmt: skip
+
+
+def agreement(frame: pd.DataFrame) -> None:
+    """Kendall's tau between the orders that evaluations give."""
+    pairs = [
+        (f"{a} | {b} ({methods})", Estimate(float(tau), float(low), float(high), int(methods)))
+        for a, b, tau, low, high, methods in frame[["first", "second", "tau", "low", "high", "methods"]].itertuples(index=False)
+    ]
+    defined = [pair for pair in pairs if np.isfinite(pair[1].value)]
+    low, high = (f(defined, key=lambda pair: pair[1].value) for f in (min, max))
+    plotting.show(
+        plotting.estimates(pairs, xlabel="Kendall's tau between two orders of methods"),
+        name="agreement",
+        caption="Do two evaluations put the same methods (their number in brackets) in the same order? Intervals over images and trainings.",
+        alt=f"Highest agreement {number(high[1].value)} for {high[0]}, lowest {number(low[1].value)} for {low[0]}.",
+    )
 
 
 def strip(samples: Samples, model: Model, removals: Mapping[str, Removal], fractions: Sequence[float]) -> None:
@@ -136,3 +258,6 @@ def strip(samples: Samples, model: Model, removals: Mapping[str, Removal], fract
         "lighter than the background: the pattern of removal is visible.",
         alt=f"One digit under {len(rows)} removals ({', '.join(rows)}) at {len(fractions)} shares of removed pixels.",
     )
+
+
+__all__ = ["beside", "curves", "measured"]

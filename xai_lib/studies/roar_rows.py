@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xai_lib import retrain
+from xai_lib import agreement, retrain
 from xai_lib.compendium.benchmark import gather
 from xai_lib.compendium.results import COLUMNS
+from xai_lib.compendium.retraining_tasks import left, trained
+from xai_lib.models import training
 from xai_lib.studies.roar import Experiment
 
 BELOW_RANDOM = "accuracy below random"
 AT_CHANCE = "at chance"
 SPREAD = "spread between methods"
+CHANGE = "accuracy minus untouched"
+ORDER = "agreement of orders"
 MARGIN = 0.05
 """A training is at chance if its accuracy is at most this far above the share of the largest class."""
 
@@ -26,7 +30,7 @@ def accuracy_at(fraction: float, experiment: Experiment | None = None) -> str:
     'accuracy at 30 %'
     """
     if experiment is not None and experiment.show == "pattern":
-        return f"accuracy of the pattern at {100 * fraction:g} %"
+        return "accuracy of the pattern"
     if experiment is not None and experiment.keep:
         return f"accuracy with {100 * fraction:g} % kept"
     return f"accuracy at {100 * fraction:g} %" if fraction else "accuracy"
@@ -89,6 +93,62 @@ def area_rows(frame: pd.DataFrame, experiments: Mapping[str, Experiment], contro
     return pd.concat(frames, ignore_index=True)
 
 
+def change_rows(frame: pd.DataFrame, experiments: Mapping[str, Experiment], untouched: str) -> pd.DataFrame:
+    """Accuracy minus that of whole pictures with the same seed; above 0, a net profits from what was removed."""
+    whole = frame[(frame.method == untouched) & (frame.metric == "accuracy")].set_index("seed").value
+    frames = []
+    for label, experiment in experiments.items():
+        if experiment.removal is None:
+            continue
+        fractions, values = curve(frame, label, experiment)
+        for fraction, (_, own) in zip(fractions, values.items(), strict=True):
+            metric = accuracy_at(fraction, experiment).replace("accuracy", CHANGE, 1)
+            frames.append(_rows(experiment, label, metric, own - whole.loc[own.index], list(own.index)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def shift_rows(label: str, experiment: Experiment) -> pd.DataFrame:
+    """Accuracy lost by a net that was trained on whole pictures, and by one retrained on what is left, seed by seed.
+
+    The first mixes what is missing with what looks unfamiliar; the second holds only what is missing.
+    """
+    plan = experiment.plan
+    truth = plan.samples("test").targets
+    whole = gather(plan.trainings()).arrays["predicted"]
+    frames = []
+    for fraction, work in experiment.works().items():
+        pictures = left(plan.case, work.parameters["removal"], "test")
+        before = (whole == truth.numpy()).mean(axis=1)
+        nets = [trained(plan.case, seed) for seed in work.items]
+        fixed = [training.correct(net, pictures, truth).double().mean().item() for net in nets]
+        again = (gather(work).arrays["predicted"] == truth.numpy()).mean(axis=1)
+        for kind, after in (("without retraining", np.asarray(fixed)), ("with retraining", again)):
+            metric = f"accuracy lost at {100 * fraction:g} %"
+            frames.append(_rows(experiment, f"{label}, {kind}", metric, before - after, work.items))
+    return pd.concat(frames, ignore_index=True)
+
+
+def order_rows(
+    frame: pd.DataFrame, first: Mapping[str, str], second: Mapping[str, str], experiment: Experiment
+) -> pd.DataFrame:
+    """Kendall's tau between the orders of the same methods in two groups of trainings, seed by seed.
+
+    Args:
+        frame: rows of `training_rows`.
+        first, second: method -> its label in either group; accuracies are averaged over the shares that both have.
+        experiment: one of the second group.
+    """
+    shares = [accuracy_at(each) for each in experiment.works() if each]
+    own = frame[frame.metric.isin(shares)]
+    tables = [
+        own[own.method.isin(labels.values())].pivot_table(index="seed", columns="method", values="value")[list(labels.values())]
+        for labels in (first, second)
+    ]
+    seeds = sorted(set(tables[0].index) & set(tables[1].index))
+    tau = agreement.kendall(*(table.loc[seeds].to_numpy() for table in tables))
+    return _rows(experiment, "digits and colour pictures", ORDER, tau, seeds)
+
+
 def curve(frame: pd.DataFrame, label: str, experiment: Experiment) -> tuple[list[float], pd.DataFrame]:
     """Fractions, and accuracies with one row per seed and one column per fraction."""
     fractions = [each for each in experiment.works() if each]
@@ -130,6 +190,6 @@ def _rows(experiment: Experiment, label: str, metric: str, values: Any, seeds: I
             "seed": names,
             "value": np.asarray(values, dtype=float),
             "seconds": np.nan,
-            "flag": "",
+            "flag": ["" if np.isfinite(value) else "undefined" for value in np.asarray(values, dtype=float)],
         }
     )[list(COLUMNS)]
