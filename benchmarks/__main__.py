@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import bench_engine, bench_insertion, bench_memory, bench_metrics, bench_paths
+from benchmarks import bench_engine, bench_insertion, bench_memory, bench_metrics, bench_paths, bench_retrain
 
-for script in (bench_paths, bench_metrics, bench_memory, bench_engine, bench_insertion):
+for script in (bench_paths, bench_metrics, bench_memory, bench_engine, bench_insertion, bench_retrain):
     script.main(sys.argv[1:])

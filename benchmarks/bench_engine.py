@@ -4,7 +4,8 @@
 
 (a) Integrated Gradients of photographs (EfficientNet-Lite0) through the store: the share of the time that goes into keys,
     checksums, writing and reading, measured by timing every call of the store; the rest is what a plain loop would take.
-(b) `local:2` against `serial`, workers warm (a first shard each is not timed): a sampler that is all Python, and Integrated
+(b) `local:2` against `serial`, workers warm (a first shard each is not timed): a sampler that is all Python (beside it what two
+    bare processes gain over one, the most that this machine allows), and Integrated
     Gradients on the small MNIST network and on EfficientNet-Lite0. Repeats are interleaved, each on a fresh store.
 (c) 1,000 tasks that do nothing, one shard each.
 """
@@ -12,6 +13,8 @@
 import argparse
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +87,44 @@ def overhead(quick: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
+BARE = """
+import sys, time, torch
+from benchmarks.sampler import python_bound
+torch.set_num_threads(1)
+images = torch.rand(int(sys.argv[1]), 1, 28, 28)
+print("ready", flush=True)
+sys.stdin.readline()
+start = time.perf_counter()
+python_bound(None, images, None)
+print(time.perf_counter() - start, flush=True)
+"""
+
+
+def bare(n: int, processes: int) -> float:
+    """Seconds that so many processes with nothing but the sampler take for n images between them, once all are ready."""
+    command = [sys.executable, "-c", BARE, str(n // processes)]
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    for process in started:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return max(float(process.communicate()[0]) for process in started)
+
+
+def ceiling(n: int, repeats: int) -> dict[str, Any]:
+    """What two processes gain on this machine without any library: local:2 cannot gain more."""
+    found = [(bare(n, 1), bare(n, 2)) for _ in range(repeats)]
+    ratio = [one / two for one, two in found]
+    return {
+        "benchmark": "b: two bare processes against one, Python-bound sampler (the machine's ceiling)",
+        "seconds": {"one": [round(one, 2) for one, _ in found], "two": [round(two, 2) for _, two in found]},
+        "speedup": {"median": round(float(np.median(ratio)), 2), "low": round(min(ratio), 2), "high": round(max(ratio), 2)},
+    }
+
+
 def scaling(name: str, ask: Callable[[int], list[Any]], warm: Callable[[], list[Any]], repeats: int) -> dict[str, Any]:
     from xai_lib.compendium.benchmark import fill
     from xai_lib.compendium.engine import open_engine
@@ -141,7 +182,8 @@ def main(arguments: list[str] | None = None) -> None:
     few = 2 if chosen.quick else 1
     parts: list[Callable[[], dict[str, Any]]] = [
         lambda: overhead(chosen.quick),
-        lambda: scaling("Python-bound sampler", *asked(digits, sampler, 200 // few, 10), repeats),
+        lambda: ceiling(200 // few, 2 * repeats),
+        lambda: scaling("Python-bound sampler", *asked(digits, sampler, 200 // few, 10), 2 * repeats),
         lambda: scaling("integrated gradients, mnist_cnn", *asked(digits, ig, 400 // few, 25), repeats),
         lambda: scaling("integrated gradients, efficientnet_lite0", *asked(photographs, ig, 8 // few, 2), repeats),
         noops,

@@ -22,6 +22,7 @@ from captum.attr import IntegratedGradients
 from benchmarks.bench_metrics import compare, package_model
 from benchmarks.report import write
 from xai_lib import METHODS, METRICS, baselines, compute, data, models
+from xai_lib.chunks import default_max_batch
 from xai_lib.methods.path import nested_aggregates
 
 OUT = Path(__file__).parent / "results" / "paths.json"
@@ -29,7 +30,7 @@ TRIED = (20,)
 
 
 def raw(model: Any, x: torch.Tensor, targets: torch.Tensor, rows: int) -> None:
-    size = compute.default_max_batch(x)
+    size = default_max_batch(x)
     batch = x[:1].expand(size, *x.shape[1:]).contiguous(memory_format=torch.channels_last)
     for _ in range(-(-rows // size)):
         points = batch.clone(memory_format=torch.channels_last).requires_grad_(True)

@@ -13,6 +13,7 @@ from xai_lib import METHODS, compute, toys
 from xai_lib.compendium import study
 from xai_lib.compendium.results import COLUMNS, checked
 from xai_lib.errors import ConfigError
+from xai_lib.metrics.insertion import Curve, perturbation_curves
 from xai_lib.studies import path_examples, path_maps, path_mechanism, path_scores
 from xai_lib.studies.case import Case, explainer, rows
 from xai_lib.studies.path_maps import CREDIBLE, IG
@@ -35,6 +36,10 @@ def make(model: nn.Module, n: int = 4, side: int = 12) -> Case:
 @pytest.fixture(scope="module")
 def case() -> Case:
     return make(toys.TinyNet())
+
+
+def game(case: Case, attributions: torch.Tensor, games: object, **own: object) -> list[Curve]:
+    return perturbation_curves(case.model, case.inputs, case.targets, attributions, games, **own)
 
 
 def of(frame: pd.DataFrame, metric: str, method: str) -> np.ndarray:
@@ -70,18 +75,18 @@ def test_errata_are_computed():
 
 
 def test_panels_hold_their_methods(case):
-    full = path_maps.panel_maps(case, panel="full", **OWN)
+    full = path_maps.panel_maps(case, panel="full", **OWN).maps
     expected = {*path_maps.simple_methods(6), *path_maps.OURS, *path_maps.CONTROLS}
     expected |= {f"{a}, {b}" for a in ("one desired baseline", "black baseline") for b in ("check", "no check")}
     assert set(full) == expected
     assert all(a.shape == case.inputs.shape and bool(torch.isfinite(a).all()) for a in full.values())
-    assert set(path_maps.panel_maps(case, panel="two", **OWN)) == {IG, CREDIBLE, "|x - x'|", "random map"}
+    assert set(path_maps.panel_maps(case, panel="two", **OWN).maps) == {IG, CREDIBLE, "|x - x'|", "random map"}
     with pytest.raises(ConfigError, match="panel='four'"):
         path_maps.panel_maps(case, panel="four", **OWN)
 
 
 def test_maps_of_a_panel_are_those_of_the_methods(case):
-    made = path_maps.panel_maps(case, panel="full", **OWN)
+    made = path_maps.panel_maps(case, panel="full", **OWN).maps
     request = (case.model, case.inputs, case.targets)
     plain = explainer(case, "integrated_gradients", steps=6)(*request)
     torch.testing.assert_close(made[IG], plain)
@@ -99,24 +104,41 @@ def test_maps_of_a_panel_are_those_of_the_methods(case):
 
 
 def test_the_unchecked_desired_baseline_is_complete_up_to_its_nodes(case):
-    own = {"steps": 2000, "sigmas": [34.0], "search": SEARCH}
-    made = path_maps.panel_maps(case, panel="full", **own)["one desired baseline, no check"]
-    start = path_mechanism.searched(case, "logit_l2", 34.0, SEARCH).baselines
+    start = path_maps.searched(case, "logit_l2", 34.0, SEARCH).baselines
+    own = {"baseline": lambda _: start, "n_baselines": 1, "steps": 2000}
+    made = path_maps.credible(case, {"": path_maps.UNCHECKED}, **own)[""].attributions
     change = compute.scores(case.model, case.inputs, case.targets) - compute.scores(case.model, start, case.targets)
     torch.testing.assert_close(made.flatten(1).sum(1), change, atol=0.05 * float(change.abs().max()), rtol=0.1)
+    panel = path_maps.panel_maps(case, panel="full", **OWN)
+    start = panel.found[1].baselines
+    made = path_maps.credible(case, {"": path_maps.UNCHECKED}, **{**own, "steps": 6})[""].attributions
+    torch.testing.assert_close(panel.maps["one desired baseline, no check"], made)
 
 
 def test_panel_rows_are_the_areas_of_the_curves(case):
-    frame = checked(path_scores.panel_rows(case, panel="two", **OWN, **CURVES))
-    attributions = path_maps.panel_maps(case, panel="two", **OWN)
+    frame = checked(path_scores.panel_rows(case, panel="two", keep=False, **OWN, **CURVES))
+    attributions = path_maps.panel_maps(case, panel="two", **OWN).maps
     for label in (IG, CREDIBLE, "|x - x'|", "random map"):
-        insertion, deletion = path_scores.game(case, attributions[label], path_scores.GAMES, **CURVES)
+        insertion, deletion = game(case, attributions[label], path_scores.GAMES, **CURVES)
         np.testing.assert_allclose(of(frame, "insertion", label), insertion.auc, atol=1e-6)
         np.testing.assert_allclose(of(frame, path_scores.GAME, label), insertion.auc - deletion.auc, atol=1e-6)
     probability = case.model(case.inputs).softmax(1).gather(1, case.targets[:, None])[:, 0]
     np.testing.assert_allclose(of(frame, "confidence", "image"), probability, atol=1e-6)
-    other = of(frame, f"{path_scores.GAME}_abs", IG)
-    assert not np.allclose(other, of(frame, path_scores.GAME, IG))
+    assert not len(of(frame, f"{path_scores.GAME}_abs", IG))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_absolute_order_is_that_of_absolute_values(case, keep):
+    frame = checked(path_scores.panel_rows(case, panel="full", keep=keep, **OWN, **CURVES))
+    attributions = path_maps.panel_maps(case, panel="full", **OWN).maps
+    metric = f"{path_scores.GAME}_abs"
+    assert set(frame[frame.metric == metric].method) == (set(attributions) if keep else {IG, CREDIBLE})
+    for label in set(frame[frame.metric == metric].method):
+        absolute = torch.zeros_like(case.inputs)
+        absolute[:, 0] = attributions[label].sum(1).abs()
+        insertion, deletion = game(case, absolute, path_scores.GAMES, **CURVES)
+        np.testing.assert_allclose(of(frame, metric, label), insertion.auc - deletion.auc, atol=1e-6)
+    assert not np.allclose(of(frame, metric, IG), of(frame, path_scores.GAME, IG))
 
 
 def test_association_is_spearman(case):
@@ -161,7 +183,7 @@ def test_confounds_cross_every_map_with_every_removal(case):
     ]
     assert frame.method.unique().tolist() == labels
     plain = explainer(case, "integrated_gradients", baseline="average", steps=6)(case.model, case.inputs, case.targets)
-    insertion, deletion = path_scores.game(case, plain, [("insertion", "black"), ("deletion", "black")], **CURVES)
+    insertion, deletion = game(case, plain, [("insertion", "black"), ("deletion", "black")], **CURVES)
     np.testing.assert_allclose(
         of(frame, f"{path_scores.GAME} by removal", "IG, average | black"), insertion.auc - deletion.auc, atol=1e-6
     )
@@ -183,7 +205,7 @@ def test_settings_change_one_thing_at_a_time(case):
     assert len(set(labels)) == 9
     other = {**SEARCH, "delta": 0.075}
     changed = path_maps.credible(case, {CREDIBLE: {}}, n_baselines=2, steps=6, sigmas=[11.0, 34.0], **other)
-    insertion, deletion = path_scores.game(case, changed[CREDIBLE].attributions, path_scores.GAMES, **CURVES)
+    insertion, deletion = game(case, changed[CREDIBLE].attributions, path_scores.GAMES, **CURVES)
     np.testing.assert_allclose(of(frame, path_scores.GAME, "credible, delta x 2.5"), insertion.auc - deletion.auc, atol=1e-6)
     assert set(frame[frame.metric == "seed_agreement"].method) == {"credible, 2 baselines", "credible, 1 baseline"}
     assert (of(frame, "seed_agreement", "credible, 1 baseline") < 1).all()
@@ -191,7 +213,7 @@ def test_settings_change_one_thing_at_a_time(case):
 
 def test_premises_are_measured(case):
     frame = checked(path_mechanism.mechanism_rows(case, **OWN))
-    found = path_mechanism.searched(case, "cross_entropy", 34.0, SEARCH)
+    found = path_maps.searched(case, "cross_entropy", 34.0, SEARCH)
     np.testing.assert_allclose(
         of(frame, "distance_ratio", "cross_entropy, sigma 34"), found.distance / found.start_distance, rtol=1e-5
     )
@@ -212,7 +234,7 @@ def test_premises_are_measured(case):
 
 def test_completeness_error_of_a_linear_model():
     case = make(toys.linear(torch.randn(2, 3 * 12 * 12, generator=torch.Generator().manual_seed(0))))
-    frame = path_mechanism.axioms(case, **OWN)
+    frame = path_mechanism.axioms(case, path_maps.panel_maps(case, panel="two", **OWN), steps=6)
     np.testing.assert_allclose(of(frame, "completeness_error", IG), 0, atol=1e-4)
     assert (of(frame, "completeness_error", CREDIBLE) > 0.01).all()
 

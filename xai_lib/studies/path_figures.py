@@ -1,4 +1,4 @@
-"""Study `path_attribution`, part 5: its figures and tables, with captions and alternative texts computed from the results."""
+"""Study `path_attribution`, part 5: its figures, with captions and alternative texts computed from the results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,27 +7,21 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from xai_lib import plotting, stats
-from xai_lib.compendium import book_words
+from xai_lib import plotting
 from xai_lib.plotting import number
-from xai_lib.stats import Estimate
 from xai_lib.studies import common_figures
 from xai_lib.studies.case import Case
-from xai_lib.studies.common_figures import estimates_of, measured
-from xai_lib.studies.path_examples import errata
+from xai_lib.studies.common_figures import estimates_of
 from xai_lib.studies.path_maps import CONTROLS, CREDIBLE, IG
 from xai_lib.studies.path_mechanism import OBJECTIVES, POSITIONS
 from xai_lib.studies.path_scores import GAME, REMOVALS, SN
 from xai_lib.validity import READINGS
-
-__all__ = ["errata_table", "measured"]
 
 WORDS = {
     GAME: (
         "insertion minus deletion",
         "Insertion (into the image blurred as in RISE) minus deletion (to the mean colour), signed order.",
     ),
-    f"{GAME}_abs": ("insertion minus deletion, absolute order", "The same with pixels ordered by the absolute value."),
     "distance_ratio": (
         "distance of logits at the end over that at the start (median)",
         "How far Algorithm 1 comes. 1 means that it found nothing nearer than the blurred image; Lemma 1 promises 0.",
@@ -66,79 +60,10 @@ def forest(frame: pd.DataFrame, metric: str, methods: Sequence[str], *, name: st
     common_figures.forest(frame, metric, methods, words=words, name=name, **own)
 
 
-def errata_table() -> None:
-    """What is printed beside what comes out."""
-    plotting.table(errata(), caption="Errata, each computed when this page was made.", name="errata")
-
-
 def maps(case: Case, attributions: Mapping[str, Tensor], labels: Sequence[str], *, image: int, name: str, caption: str) -> None:
     """Maps of one photograph, side by side."""
     shown = {label: attributions[label] for label in labels}
     common_figures.grid(case, shown, reduce="sum", images=[image], name=name, caption=caption)
-
-
-def table1(frame: pd.DataFrame, labels: Sequence[str], published: Mapping[str, Mapping[str, float]]) -> None:
-    """Table 1: our scores and paired differences to Integrated Gradients, beside the document's.
-
-    Args:
-        labels: methods in the order of the table.
-        published: {network: {label: score}}.
-    """
-    found = dict(estimates_of(frame, GAME, labels))
-    gaps = {label: _difference(frame, label, IG) for label in labels if label != IG}
-    corrected = dict(zip(gaps, stats.holm([p for _, p, _ in gaps.values()]).tolist(), strict=True))
-    lines = []
-    for label in labels:
-        line: dict[str, Any] = {"method": label, "score": _short(found[label])}
-        line["minus IG"] = _short(gaps[label][0]) if label in gaps else ""
-        line["effect size"] = number(gaps[label][2]) if label in gaps else ""
-        line["p (Holm)"] = number(corrected[label]) if label in gaps else ""
-        line |= {network: number(scores[label], 4) if label in scores else "" for network, scores in published.items()}
-        lines.append(line)
-    plotting.table(
-        pd.DataFrame(lines),
-        caption=f"Table 1 of the document and its controls, n = {found[IG].n} images: insertion minus deletion, mean with 95 % "
-        "interval; paired difference to Integrated Gradients, its effect size (mean over standard deviation) and Wilcoxon's p, "
-        "corrected over the table. Right: the document's scores for its networks.",
-        name="table-1",
-    )
-
-
-def _short(estimate: Estimate) -> str:
-    """Value and interval; n stands beside."""
-    return book_words.interval(estimate.value, estimate.low, estimate.high)
-
-
-def _difference(frame: pd.DataFrame, label: str, versus: str) -> tuple[Estimate, float, float]:
-    own = frame[frame.metric == GAME].pivot_table(index="sample", columns="method", values="value")[[label, versus]].dropna()
-    gap = (own[label] - own[versus]).to_numpy()
-    spread = gap.std(ddof=1) if len(gap) > 1 else np.nan
-    effect = float(gap.mean() / spread) if spread else np.nan
-    return stats.paired_difference(own[label], own[versus]), stats.paired_test(own[label], own[versus]), effect
-
-
-CAPTIONS = {
-    "table-2": "Depths of one network (Table 2 of the document), the same images as far as they go: insertion minus deletion, mean "
-    "with 95 % interval.",
-    "table-3": "Small networks (Table 3 of the document): insertion minus deletion, mean over images with 95 % interval.",
-}
-
-
-def by_model(frame: pd.DataFrame, labels: Sequence[str], *, prefix: str, name: str) -> None:
-    """Scores of several methods under several networks, with the gain over Integrated Gradients.
-
-    Args:
-        prefix: of the methods' labels.
-        name: one of `CAPTIONS`.
-    """
-    lines = []
-    for model, own in frame[frame.method.isin([prefix + label for label in labels])].groupby("model", sort=False):
-        found = estimates_of(own, GAME, [prefix + label for label in labels])
-        line: dict[str, Any] = {"network": model, "n": found[0][1].n}
-        line |= {label: _short(e) for label, (_, e) in zip(labels, found, strict=True)}
-        line["credible minus IG"] = _short(_difference(own, prefix + CREDIBLE, prefix + IG)[0])
-        lines.append(line)
-    plotting.table(pd.DataFrame(lines), caption=CAPTIONS[name], name=name)
 
 
 def searches(frame: pd.DataFrame, sigmas: Sequence[float]) -> None:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from xai_lib import baselines, compute, hooks
 from xai_lib.compendium.experiments import study_task
-from xai_lib.desired import DesiredBaseline, desired_baseline, scaled
+from xai_lib.desired import DesiredBaseline
 from xai_lib.studies.baseline_choice import blindness
-from xai_lib.studies.case import Case, explainer, rows
-from xai_lib.studies.path_maps import CREDIBLE, IG, credible
+from xai_lib.studies.case import Case, rows
+from xai_lib.studies.path_maps import ACCEPTED, CREDIBLE, IG, Panel, kept, searched
 from xai_lib.validity import READINGS, valid_features
 
 OBJECTIVES = ("logit_l2", "cross_entropy")
@@ -21,24 +21,20 @@ POSITIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 @study_task(label="Desired baselines, validity, cells, axioms")
 def mechanism_rows(case: Case, *, steps: int, sigmas: Sequence[float], search: Mapping[str, Any]) -> pd.DataFrame:
-    """Everything this module measures, for a few images."""
-    found = {(objective, sigma): searched(case, objective, sigma, search) for objective in OBJECTIVES for sigma in sigmas}
-    middle = found["logit_l2", sigmas[len(sigmas) // 2]].baselines
+    """Everything this module measures, for a few images, on the maps and baselines of the full panel."""
+    panel = kept(case, panel="full", steps=steps, sigmas=sigmas, search=search)
+    found = {("logit_l2", sigma): one for sigma, one in zip(sigmas, panel.found, strict=True)}
+    found |= {("cross_entropy", sigma): searched(case, "cross_entropy", sigma, search) for sigma in sigmas}
+    middle = panel.found[len(sigmas) // 2].baselines
     return pd.concat(
         [
             search_rows(case, found),
             acceptance(case, middle),
             cells(case, {"desired baseline": middle, "blur": baselines.draw("blur", case.inputs), "black": 0 * case.inputs}),
             saturation(case),
-            axioms(case, steps=steps, sigmas=sigmas, search=search),
+            axioms(case, panel, steps=steps),
         ]
     )
-
-
-def searched(case: Case, objective: str, sigma: float, search: Mapping[str, Any]) -> DesiredBaseline:
-    """Algorithm 1 from the blur of `sigma` (pixels of a 224-pixel side)."""
-    width = scaled(sigma, case.inputs)
-    return desired_baseline(case.model, case.inputs, sigma=width, objective=objective, max_batch=case.max_batch, **search)
 
 
 def search_rows(case: Case, found: Mapping[tuple[str, float], DesiredBaseline]) -> pd.DataFrame:
@@ -71,12 +67,10 @@ def acceptance(case: Case, start: Tensor) -> pd.DataFrame:
     Rows `accepted`, method "reading <reading> at <position>", and `sign_agreement`, method "at <position>": plain gradients at
     the point and at x, over the features where both differ from 0. Chance is 0.5.
     """
-    asked: dict[str, Any] = {"score": case.score, "max_batch": case.max_batch}
-    rho = compute.input_gradient(case.model, case.inputs, case.targets, **asked)
+    points = [start + position * (case.inputs - start) for position in POSITIONS]
+    rho, *others = gradients(case, [case.inputs, *points])
     frames = []
-    for position in POSITIONS:
-        point = start + position * (case.inputs - start)
-        gradient = compute.input_gradient(case.model, point, case.targets, **asked)
+    for position, point, gradient in zip(POSITIONS, points, others, strict=True):
         for reading in READINGS:
             share = valid_features(reading, rho, gradient, case.inputs - point).flatten(1).double().mean(1)
             frames.append(rows(case, f"reading {reading} at {position:g}", "accepted", share))
@@ -84,6 +78,13 @@ def acceptance(case: Case, start: Tensor) -> pd.DataFrame:
         same = ((rho.sign() == gradient.sign()) & both).flatten(1).double().sum(1) / both.flatten(1).double().sum(1)
         frames.append(rows(case, f"at {position:g}", "sign_agreement", same))
     return pd.concat(frames)
+
+
+def gradients(case: Case, points: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of the score at several points for each image, in full passes."""
+    asked: dict[str, Any] = {"score": case.score, "max_batch": case.max_batch}
+    made = compute.input_gradient(case.model, torch.cat(list(points)), case.targets.repeat(len(points)), **asked)
+    return list(made.chunk(len(points)))
 
 
 def cells(case: Case, starts: Mapping[str, Tensor]) -> pd.DataFrame:
@@ -118,41 +119,35 @@ def saturation(case: Case) -> pd.DataFrame:
 
     Rows `gradient_norm`, method "at <position>", with "at the image" for position 1 and "mean of the line" for the mean, 1.
     """
-    asked: dict[str, Any] = {"score": case.score, "max_batch": case.max_batch}
     places = (0.05, *POSITIONS, 1.0)
-    norms = [
-        compute.input_gradient(case.model, place * case.inputs, case.targets, **asked).flatten(1).norm(dim=1).double()
-        for place in places
-    ]
+    norms = [g.flatten(1).norm(dim=1).double() for g in gradients(case, [place * case.inputs for place in places])]
     mean = torch.stack(norms).mean(0)
     labels = [f"at {place:g}" for place in places[:-1]] + ["at the image"]
     frames = [rows(case, label, "gradient_norm", norm / mean) for label, norm in zip(labels, norms, strict=True)]
     return pd.concat([*frames, rows(case, "mean of the line", "gradient_norm", torch.ones_like(mean))])
 
 
-def axioms(case: Case, *, steps: int, sigmas: Sequence[float], search: Mapping[str, Any]) -> pd.DataFrame:
+def axioms(case: Case, panel: Panel, *, steps: int) -> pd.DataFrame:
     """Completeness, cost and dark pixels of Integrated Gradients and of the credible method (claims B13, B15, B16).
 
     completeness_error  |sum A - (f(x) - mean_b f(x'_b))| / |f(x) - f(black)|
     gradient_passes  forward and backward passes of the image;  passes_over_ig  over those of Integrated Gradients
     share_on_darkest  see `baseline_choice.blindness`
     """
-    request = (case.model, case.inputs, case.targets)
     asked: dict[str, Any] = {"score": case.score, "max_batch": case.max_batch}
-    ours = credible(case, {CREDIBLE: {}}, n_baselines=len(sigmas), steps=steps, sigmas=sigmas, **search)[CREDIBLE]
-    plain = explainer(case, "integrated_gradients", steps=steps)(*request)
+    plain, ours, found = panel.maps[IG], panel.maps[CREDIBLE], panel.found
     here, black = (compute.scores(case.model, x, case.targets, **asked) for x in (case.inputs, torch.zeros_like(case.inputs)))
-    there = torch.stack([compute.scores(case.model, one.baselines, case.targets, **asked) for one in ours.found]).mean(0)
-    passes = torch.stack([one.iterations for one in ours.found]).sum(0) + len(ours.found) + 1
-    passes = passes + steps // len(ours.found) * len(ours.found)
+    there = torch.stack([compute.scores(case.model, one.baselines, case.targets, **asked) for one in found]).mean(0)
+    passes = torch.stack([one.iterations for one in found]).sum(0) + len(found) + 1
+    passes = passes + steps // len(found) * len(found)
     frames = [
-        rows(case, "accepted by the check", "accepted", ours.accepted.double().mean(1)),
+        rows(case, ACCEPTED, "accepted", panel.accepted.double().mean(1)),
         rows(case, CREDIBLE, "passes_over_ig", passes.double() / steps),
-        blindness(case, {IG: plain, CREDIBLE: ours.attributions}),
+        blindness(case, {IG: plain, CREDIBLE: ours}),
     ]
     for label, attributions, start, cost in (
         (IG, plain, black, torch.full_like(passes, steps)),
-        (CREDIBLE, ours.attributions, there, passes),
+        (CREDIBLE, ours, there, passes),
     ):
         values = {
             "completeness_error": (attributions.flatten(1).sum(1) - (here - start)).abs() / (here - black).abs(),

@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
 from xai_lib import agreement, compute, maps
 from xai_lib.compendium.experiments import study_task
 from xai_lib.compendium.study import Study
-from xai_lib.metrics.insertion import Curve, perturbation_curves
+from xai_lib.desired import DesiredBaseline
+from xai_lib.methods.credible import CrediblePaths
 from xai_lib.metrics.sensitivity_n import subset_correlations, subset_drops
 from xai_lib.studies.case import Case, explainer, rows
-from xai_lib.studies.path_maps import CREDIBLE, IG, credible, panel_maps
+from xai_lib.studies.path_curves import curves_of
+from xai_lib.studies.path_maps import CREDIBLE, IG, credible, kept, panel_maps
 
 GAME = "insertion_deletion"
 GAMES = (("insertion", "rise_blur"), ("deletion", "mean"))
@@ -24,40 +27,41 @@ REMOVALS = ("black", "mean", "blur")
 SN = "sensitivity_n"
 
 
-def game(
-    case: Case, attributions: Tensor, games: Sequence[tuple[str, Any]], *, points: Any, tolerance: float, reduce: str = "sum"
-) -> list[Curve]:
-    """Curves of one map (see `perturbation_curves`)."""
-    return perturbation_curves(
-        case.model, case.inputs, case.targets, attributions, games, points=points, tolerance=tolerance, reduce=reduce,
-        seed=case.seed, max_batch=case.max_batch,
-    )  # fmt: skip
-
-
 @study_task(label="Insertion and deletion of the path methods")
 def panel_rows(
-    case: Case, *, panel: str, steps: int, sigmas: Sequence[float], search: Mapping[str, Any], points: Any, tolerance: float
-) -> pd.DataFrame:
+    case: Case, *, panel: str, keep: bool, steps: int, sigmas: Sequence[float], search: Mapping[str, Any], points: Any,
+    tolerance: float,
+) -> pd.DataFrame:  # fmt: skip
     """Insertion from the blur of RISE, deletion to the mean colour of the training data, and their difference, for all maps.
 
-    Pixels are ordered by the signed sum over channels; `insertion_deletion_abs` by its absolute value. `stated_error` is the
-    sum of the errors of both curves. `confidence` is the probability of the explained class.
+    Pixels are ordered by the signed sum over channels; for `insertion_deletion_abs` by its absolute value, which is the same
+    for a map without negative values. `stated_error` is the sum of the errors of both curves. `confidence` is the probability
+    of the explained class.
+
+    Args:
+        panel: see `path_maps.panel_of`.
+        keep: take the maps from the store, where other experiments find them, and order all of them by absolute value, too;
+            otherwise of a full panel only those of claim B5's methods.
+        Others as in `path_maps.panel_maps` and `perturbation_curves`.
     """
     own = {"points": points, "tolerance": tolerance}
+    made = (kept if keep else panel_maps)(case, panel=panel, steps=steps, sigmas=sigmas, search=search).maps
+    without = made if keep else {label: made[label] for label in (IG, CREDIBLE)} if panel == "full" else {}
+    start = perf_counter()
+    signed = curves_of(case, made, GAMES, **own)
+    seconds = (perf_counter() - start) / len(made)
+    changed = {label: a for label, a in without.items() if bool((a < 0).any())}
+    absolute = {**signed, **curves_of(case, changed, GAMES, reduce="abs_sum", **own)}
     frames = [rows(case, "image", "confidence", confidence(case))]
-    for label, attributions in panel_maps(case, panel=panel, steps=steps, sigmas=sigmas, search=search).items():
-        start = perf_counter()
-        insertion, deletion = game(case, attributions, GAMES, **own)
-        seconds = perf_counter() - start
+    for label, (insertion, deletion) in signed.items():
         values = {
             "insertion": insertion.auc,
             "deletion": deletion.auc,
             GAME: insertion.auc - deletion.auc,
             "stated_error": insertion.error + deletion.error,
         }
-        if label in (IG, CREDIBLE):
-            other = game(case, attributions, GAMES, reduce="abs_sum", **own)
-            values[f"{GAME}_abs"] = other[0].auc - other[1].auc
+        if label in without:
+            values[f"{GAME}_abs"] = absolute[label][0].auc - absolute[label][1].auc
         frames += [rows(case, label, metric, v, metric_parameters=own, seconds=seconds) for metric, v in values.items()]
     return pd.concat(frames)
 
@@ -75,19 +79,14 @@ def confound_rows(
 
     Rows `insertion_deletion by removal`, method "<map> | <substrate>".
     """
-    request = (case.model, case.inputs, case.targets)
-    made = {
-        f"IG, {name}": explainer(case, "integrated_gradients", baseline=name, steps=steps)(*request)
-        for name in ("black", "average", "blur")
-    }
-    ours = credible(case, {CREDIBLE: {}}, n_baselines=len(sigmas), steps=steps, sigmas=sigmas, **search)
-    made[CREDIBLE] = ours[CREDIBLE].attributions
-    made["random map"] = explainer(case, "random_attribution")(*request)
+    known = kept(case, panel="full", steps=steps, sigmas=sigmas, search=search).maps
+    blur = explainer(case, "integrated_gradients", baseline="blur", steps=steps)(case.model, case.inputs, case.targets)
+    made = {IG: known[IG], "IG, average": known["IG, average"], "IG, blur": blur}
+    made |= {label: known[label] for label in (CREDIBLE, "random map")}
     games = [(name, removal) for removal in REMOVALS for name in ("insertion", "deletion")]
     own = {"points": points, "tolerance": tolerance}
     frames = []
-    for label, attributions in made.items():
-        curves = game(case, attributions, games, **own)
+    for label, curves in curves_of(case, made, games, **own).items():
         for k, removal in enumerate(REMOVALS):
             value = curves[2 * k].auc - curves[2 * k + 1].auc
             frames.append(rows(case, f"{label} | {removal}", f"{GAME} by removal", value, metric_parameters=own))
@@ -100,8 +99,10 @@ def sensitivity_rows(
 ) -> pd.DataFrame:
     """Sensitivity-n, its mean over fractions and each of them; subsets are replaced by black and by the image's mean colour."""
     request = (case.model, case.inputs, case.targets)
-    made = panel_maps(case, panel="three", steps=steps, sigmas=sigmas, search=search)
+    known = kept(case, panel="full", steps=steps, sigmas=sigmas, search=search).maps
+    made = {label: known[label] for label in (IG, "IG, average", CREDIBLE, "|x - x'|", "random map")}
     made["gradient"] = explainer(case, "gradient")(*request)
+    together = torch.stack(list(made.values()))  # subsets are drawn once for all maps
     frames = []
     for replacement in ("black", "average"):
         settings: dict[str, Any] = {
@@ -113,8 +114,8 @@ def sensitivity_rows(
         drops = subset_drops(*request, max_batch=case.max_batch, **settings)
         own = {"replacement": replacement, "n_subsets": n_subsets}
         name = SN if replacement == "black" else f"{SN}, {replacement}"
-        for label, attributions in made.items():
-            found = subset_correlations(drops, case.inputs, attributions).double().cpu().numpy()
+        every = subset_correlations(drops, case.inputs, together).double().cpu().numpy()
+        for label, found in zip(made, every, strict=True):
             frames.append(rows(case, label, name, np.nanmean(found, axis=1), metric_parameters=own))
             for k, fraction in enumerate(fractions):
                 frames.append(rows(case, label, f"{name} at {fraction:g}", found[:, k], metric_parameters=own))
@@ -129,6 +130,8 @@ def setting_rows(
 
     `seed_agreement`: Spearman correlation between the maps of two seeds, with three baselines and with one, at equal numbers of
     gradients (claim B17).
+
+    Algorithm 1 knows no seed and no number of steps: what it found for the default is used again where its blurs are.
     """
     own = {"points": points, "tolerance": tolerance}
     frames = []
@@ -144,21 +147,32 @@ def setting_rows(
         "steps x 3": {"steps": steps * 3},
         "1 baseline": {"n_baselines": 1, "sigmas": [sigmas[len(sigmas) // 2]]},
     }
-    made: dict[str, Tensor] = {}
+    made: dict[str, CrediblePaths] = {}
     for label, change in changed.items():
-        made[label] = credible(case, {CREDIBLE: {}}, **{**base, **change})[CREDIBLE].attributions
-        insertion, deletion = game(case, made[label], GAMES, **own)
+        known = _known(made["default"].found, label) if made else ()
+        made[label] = credible(case, {CREDIBLE: {}}, found=known, **{**base, **change})[CREDIBLE]
+    curves = curves_of(case, {label: one.attributions for label, one in made.items()}, GAMES, **own)
+    for label, (insertion, deletion) in curves.items():
         value = insertion.auc - deletion.auc
         frames.append(rows(case, f"credible, {label}", GAME, value, metric_parameters=own))
     return pd.concat([*frames, *_seed_rows(case, made, base, changed["1 baseline"])])
 
 
-def _seed_rows(case: Case, made: Mapping[str, Tensor], base: Mapping[str, Any], one: Mapping[str, Any]) -> list[pd.DataFrame]:
+def _known(found: Sequence[DesiredBaseline], label: str) -> Sequence[DesiredBaseline]:
+    """What Algorithm 1 found for the default, as far as it is what the setting of this label needs."""
+    middle = len(found) // 2
+    return {"default": found, "steps x 3": found, "1 baseline": found[middle : middle + 1]}.get(label, ())
+
+
+def _seed_rows(
+    case: Case, made: Mapping[str, CrediblePaths], base: Mapping[str, Any], one: Mapping[str, Any]
+) -> list[pd.DataFrame]:
     other = replace(case, seed=case.seed + 1)
     frames = []
     for label, change in {"default": {}, "1 baseline": one}.items():
-        again = credible(other, {CREDIBLE: {}}, **{**base, **change})[CREDIBLE].attributions
-        value = agreement.rank_correlation(maps.reduce(made[label], "sum"), maps.reduce(again, "sum"))
+        known = _known(made["default"].found, label)
+        again = credible(other, {CREDIBLE: {}}, found=known, **{**base, **change})[CREDIBLE].attributions
+        value = agreement.rank_correlation(maps.reduce(made[label].attributions, "sum"), maps.reduce(again, "sum"))
         name = f"{len(base['sigmas'])} baselines" if label == "default" else label
         frames.append(rows(case, f"credible, {name}", "seed_agreement", value))
     return frames
