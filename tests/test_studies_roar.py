@@ -17,7 +17,7 @@ from xai_lib.compendium.tasks import at_work
 from xai_lib.errors import ConfigError
 from xai_lib.removal import HOOKER, LORETH_GREY
 from xai_lib.retrain import accuracy_as_published
-from xai_lib.studies import roar, roar_evaluations, roar_rows
+from xai_lib.studies import roar, roar_evaluations, roar_figures, roar_rows
 
 RECIPE = {"epochs": 1, "batch": 20, "learning_rate": 0.05, "optimiser": "sgd", "momentum": 0.9}
 DIGITS = {"name": "mnist_5k"}
@@ -234,3 +234,18 @@ def test_the_book_profile_has_every_row_that_a_rule_reads():
                     assert rule.metric.rsplit(" at ", 1)[1] in shares[label], (claim.id, label)
             prefixed = [label for label in (rule.method, getattr(rule, "versus", None)) if label and ": " in label]
             assert all(label in experiments for label in prefixed), claim.id
+
+
+def test_a_matrix_with_an_undefined_column_is_drawn_and_says_so(case, monkeypatch):
+    """No picture is classified rightly by both nets of a smoke run: its metrics are undefined, and the figure is made."""
+    shown = {}
+    monkeypatch.setattr(roar_figures.plotting, "show", lambda figure, **words: shown.update(words))
+    frame = pd.concat(
+        [
+            roar_evaluations.rows(case, label, metric, [value] * 6)
+            for label, own in (("a", (0.1, np.nan)), ("b", (0.2, np.nan)))
+            for metric, value in zip(("one", "two"), own, strict=True)
+        ]
+    )
+    roar_figures.bam(frame)
+    assert shown["alt"].startswith("Largest value one: b, two: none (undefined); n = 6 each")

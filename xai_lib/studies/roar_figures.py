@@ -16,7 +16,7 @@ from xai_lib.studies import common_figures
 from xai_lib.studies.common_figures import measured
 from xai_lib.studies.roar import UNTOUCHED, Experiment
 from xai_lib.studies.roar_evaluations import CHECK, COMPLETE, FLOOR, SOUND
-from xai_lib.studies.roar_rows import BELOW_RANDOM, CHANGE, accuracy_at, curve
+from xai_lib.studies.roar_rows import BELOW_RANDOM, CHANGE, PUBLISHED, accuracy_at, curve
 from xai_lib.types import Model, Samples
 
 WORDS = {
@@ -76,21 +76,11 @@ def curves(
     )
 
 
-def beside(
-    frame: pd.DataFrame,
-    experiments: Mapping[str, Experiment],
-    labels: Sequence[str],
-    claim: str,
-    *,
-    name: str,
-    caption: str,
-    metric: str = "accuracy",
-) -> None:
-    """Ours beside a published table, in per cent: one row per condition and source.
+def beside(frame: pd.DataFrame, experiments: Mapping[str, Experiment], labels: Sequence[str], claim: str) -> None:
+    """Table 1: ours beside the document's, in per cent and measured as its code measures it.
 
     Args:
         claim: whose published values are named "label | share in per cent".
-        metric: "accuracy", or "accuracy as published".
     """
     published = next(each.published.values for each in study.load("roar").claims if each.id == claim)
     rows = []
@@ -98,12 +88,15 @@ def beside(
         ours, theirs, n = {}, {}, 0
         for fraction in (each for each in experiments[label].works() if each):
             column, given = f"{100 * fraction:g} %", f"{label} | {100 * fraction:g}"
-            own = frame[(frame.method == label) & (frame.metric == accuracy_at(fraction).replace("accuracy", metric, 1))].value
+            own = frame[
+                (frame.method == label) & (frame.metric == accuracy_at(fraction).replace("accuracy", PUBLISHED, 1))
+            ].value
             found, n = stats.bootstrap_interval(100 * own.to_numpy()), len(own)
             ours[column] = f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]"
             theirs[column] = f"{100 * published[given]:.2f}" if given in published else ""
         rows += [{"removal": label, "source": f"ours, n = {n}", **ours}, {"removal": label, "source": "document", **theirs}]
-    plotting.table(pd.DataFrame(rows), caption=caption, name=name)
+    caption = "Accuracy in per cent, measured as the document's code measures it (628 digits, percentages cut)."
+    plotting.table(pd.DataFrame(rows), caption=caption, name="table-1")
 
 
 def steps(frame: pd.DataFrame, experiments: Mapping[str, Experiment], labels: Sequence[str]) -> None:
@@ -157,7 +150,7 @@ def matrix(
 ) -> None:
     """Conditions by metrics, with intervals over trainings or images."""
     cells = [[common_figures.estimates_of(frame, metric, [label])[0][1] for metric in metrics] for label in labels]
-    best = [labels[int(np.nanargmax([row[k].value for row in cells]))] for k in range(len(metrics))]
+    best = [_largest(labels, [row[k].value for row in cells]) for k in range(len(metrics))]
     columns = [metric.removeprefix("accuracy ") for metric in metrics]
     plotting.show(
         plotting.matrix(cells, labels, columns=columns, xlabel=scale),
@@ -166,6 +159,12 @@ def matrix(
         alt=f"Largest value {', '.join(f'{c}: {b}' for c, b in zip(columns, best, strict=True))}; n = {cells[0][0].n} each, "
         "means with 95 % intervals.",
     )
+
+
+def _largest(labels: Sequence[str], values: Sequence[float]) -> str:
+    """The label of the largest value that is defined."""
+    defined = [(value, label) for value, label in zip(values, labels, strict=True) if np.isfinite(value)]
+    return max(defined)[1] if defined else "none (undefined)"
 
 
 def shift(frame: pd.DataFrame, shares: Sequence[float]) -> None:
@@ -189,7 +188,7 @@ def cascade(frame: pd.DataFrame, labels: Sequence[str], kind: str = "Spearman, a
     floor = f"{FLOOR} ({kind})"
     cells = [[common_figures.estimates_of(frame, metric, [label])[0][1] for metric in [*found, floor]] for label in labels]
     columns = [*(metric.rsplit(", ", 1)[1].rstrip(")") for metric in found), "two random"]
-    fails = labels[int(np.nanargmax([row[-2].value for row in cells]))]
+    fails = _largest(labels, [row[-2].value for row in cells])
     plotting.show(
         plotting.matrix(cells, labels, columns=columns, xlabel=f"similarity ({kind})"),
         name="cascade",

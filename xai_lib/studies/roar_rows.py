@@ -18,6 +18,7 @@ BELOW_RANDOM = "accuracy below random"
 AT_CHANCE = "at chance"
 SPREAD = "spread between methods"
 CHANGE = "accuracy minus untouched"
+PUBLISHED = "accuracy as published"
 ORDER = "agreement of orders"
 MARGIN = 0.05
 """A training is at chance if its accuracy is at most this far above the share of the largest class."""
@@ -70,7 +71,7 @@ def published_rows(experiments: Mapping[str, Experiment]) -> pd.DataFrame:
             predicted = gather(work).arrays["predicted"]
             truth = samples.targets.numpy()
             values = [retrain.accuracy_as_published(own, truth, numbers) for own in predicted]
-            metric = accuracy_at(fraction, experiment).replace("accuracy", "accuracy as published", 1)
+            metric = accuracy_at(fraction, experiment).replace("accuracy", PUBLISHED, 1)
             frames.append(_rows(experiment, label, metric, values, work.items))
     return pd.concat(frames, ignore_index=True)
 
