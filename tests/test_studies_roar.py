@@ -17,7 +17,7 @@ from xai_lib.compendium.tasks import at_work
 from xai_lib.errors import ConfigError
 from xai_lib.removal import HOOKER, LORETH_GREY
 from xai_lib.retrain import accuracy_as_published
-from xai_lib.studies import roar, roar_evaluations, roar_figures, roar_rows
+from xai_lib.studies import roar, roar_evaluations, roar_figures, roar_plans, roar_rows
 
 RECIPE = {"epochs": 1, "batch": 20, "learning_rate": 0.05, "optimiser": "sgd", "momentum": 0.9}
 DIGITS = {"name": "mnist_5k"}
@@ -249,3 +249,16 @@ def test_a_matrix_with_an_undefined_column_is_drawn_and_says_so(case, monkeypatc
     )
     roar_figures.bam(frame)
     assert shown["alt"].startswith("Largest value one: b, two: none (undefined); n = 6 each")
+
+
+def test_the_documents_network_is_trained_by_the_documents_recipe():
+    """Section 6.4: rate 0.175, momentum 0.9, weight decay 0.0001, 31 epochs of batches of 64, a tenth of the rate after 30."""
+    loaded = study.load("roar")
+    p = {**{k: v.default for k, v in loaded.parameters.items()}, **loaded.profiles["paper"].values}
+    p |= {"dataset": "mnist_5k", "n_train": 200, "n_quick": 200, "colour_dataset": "shapes", "object_dataset": "shapes"}
+    made = roar_plans.plans(p)
+    assert made.colour.net[0] == "resnet50"
+    expected = {"epochs": 31, "batch": 64, "learning_rate": 0.175, "optimiser": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
+    assert made.colour.recipe == {**expected, "schedule": "step", "drops": [30]}
+    assert made.objects.net[0] == "small_resnet"
+    assert made.objects.recipe["precision"] == "bfloat16"

@@ -48,7 +48,7 @@ class Plan:
     """What is trained, on what.
 
     train, test  data sets as arguments of `data.load`: {"name": ..., "split": ..., "n": ..., "seed": ..., own parameters}
-    net          [name in retraining_tasks.NETS, parameters]
+    net          [name in retraining_nets.NETS, parameters]
     recipe       keyword arguments of `training.train`, and "augment": {"pixels": ..., "flip": ...}
     fractions    shares of the pixels
     seeds        of the trainings

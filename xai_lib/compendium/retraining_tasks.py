@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from xai_lib import DATASETS, METHODS, compute, data
 from xai_lib.compendium.benchmark import Work, gather
 from xai_lib.compendium.canonical import canonical
+from xai_lib.compendium.retraining_nets import NETS, net_module
 from xai_lib.compendium.tasks import TASKS, versions
 from xai_lib.errors import StoreError, unknown
 from xai_lib.models.fit import fit, one_thread
@@ -24,28 +25,11 @@ from xai_lib.models.training import random_shift
 from xai_lib.removal import Protocol, degrade, fill_of, removal_order, removed
 from xai_lib.types import Samples
 
-NETS: Mapping[str, tuple[str, str]] = {
-    "lenet": ("xai_lib.models.nets", "lenet"),
-    "cifar_resnet": ("xai_lib.models.cifar_nets", "resnet"),
-    "small_resnet": ("xai_lib.models.small_resnet", "small_resnet"),
-}
-"""Nets that can be trained by name: module and function, function(seed=..., **parameters)."""
 PARTS = ("all", "even", "odd")
 SPLITS = ("train", "test")
 BATCH = 250
 """Pictures that are explained at once."""
 CORE = (__name__, "xai_lib.scores")
-
-
-def net_module(case: Mapping[str, Any]) -> str:
-    """The module that builds the case's net.
-
-    Raises:
-        ConfigError: no such net.
-    """
-    if case["net"][0] not in NETS:
-        raise unknown("net", case["net"][0], NETS)
-    return NETS[case["net"][0]][0]
 
 
 def training_sources(parameters: Mapping[str, Any]) -> Sequence[str]:

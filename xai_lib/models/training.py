@@ -14,7 +14,6 @@ from xai_lib import compute
 from xai_lib.allocator import keep_freed_memory
 from xai_lib.errors import ConfigError, InputError, ModelError
 from xai_lib.hooks import global_seed
-from xai_lib.models.optimisers import mover
 
 OPTIMISERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle", "step")
@@ -102,8 +101,8 @@ def train(
         raise ModelError("train: no parameter asks for a gradient; a loaded model is frozen, train a net from models.nets")
     per_epoch, highest = math.ceil(len(inputs) / batch), int(targets.max())
     falls = [epoch * per_epoch for epoch in drops]
-    rates = (learning_rate * rate(schedule, step, epochs * per_epoch, falls) for step in range(epochs * per_epoch))
-    move = mover(parameters, optimiser, momentum, weight_decay, nesterov)
+    step_size = _optimiser(parameters, optimiser, learning_rate, momentum, weight_decay, nesterov)
+    rates = torch.optim.lr_scheduler.LambdaLR(step_size, lambda step: rate(schedule, step, epochs * per_epoch, falls))
     generator = torch.Generator().manual_seed(seed)
     losses, accuracies, checked = [], [], []
     if inputs.device.type == "cpu":
@@ -121,10 +120,10 @@ def train(
                 logits = logits.float() if precision == "bfloat16" else logits
                 _check_classes(logits, highest)
                 value = nn.functional.cross_entropy(logits, truth, label_smoothing=label_smoothing)
-                for parameter in parameters:
-                    parameter.grad = None
+                step_size.zero_grad(set_to_none=True)
                 value.backward()
-                move(next(rates))
+                step_size.step()
+                rates.step()
                 loss += value.item() * len(rows)
                 right += int((logits.argmax(1) == truth).sum())
             net.eval()
@@ -212,6 +211,14 @@ def correct(model: nn.Module, inputs: Tensor, targets: Tensor, *, max_batch: int
 def _batches(n: int, size: int, generator: torch.Generator, device: torch.device) -> Iterator[Tensor]:
     order = torch.randperm(n, generator=generator).to(device)
     yield from order.split(size)
+
+
+def _optimiser(
+    parameters: list[nn.Parameter], name: str, learning_rate: float, momentum: float, weight_decay: float, nesterov: bool
+) -> torch.optim.Optimizer:
+    if name == "sgd":
+        return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, nesterov=nesterov)
+    return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay)
 
 
 def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

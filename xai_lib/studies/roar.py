@@ -163,7 +163,7 @@ def recipes(plan: Plan) -> dict[str, Experiment]:
     epochs = int(plan.recipe["epochs"])
     plain = {k: v for k, v in plan.recipe.items() if k != "augment"} | {"nesterov": False, "weight_decay": 1e-4}
     plain |= {"schedule": "step", "drops": [epochs - 1]} if epochs > 1 else {"schedule": "constant"}
-    more = {"augment": plan.recipe["augment"]}
+    more = {"augment": plan.recipe.get("augment", {"pixels": 8, "flip": True})}
     kinds = {"as in the document": plain, "augmentation": plain | more, "label smoothing": plain | {"label_smoothing": 0.1}}
     kinds["falling learning rate"] = {k: v for k, v in plain.items() if k != "drops"} | {"schedule": "one_cycle"}
     return {f"recipe: {name}": Experiment(replace(plan, recipe=own), None) for name, own in kinds.items()}
