@@ -101,6 +101,7 @@ def versions(name: str, parameters: Mapping[str, Any]) -> dict[str, str]:
     A task registered with the trait "sources", a function of its parameters that names modules of xai_lib, depends on their
     source and on what they import; any other task on all of the algorithms' source.
     """
+    load_testing_tasks()
     sources = TASKS[name].traits.get("sources") if name in TASKS else None
     return made_with(tuple(sources(parameters))) if sources else made_with()
 
