@@ -118,3 +118,14 @@ def test_errors_say_what_is_wrong(images):
         baselines.draw(lambda x: x * float("nan"), images)
     with pytest.raises(InputError, match="must agree"):
         baselines.draw({"dataset_mean": {"reference": torch.rand(3, 1, 4, 4)}}, images)
+
+
+def test_a_constant_colour_has_one_value_per_channel():
+    x = torch.rand(2, 3, 4, 5)
+    made = BASELINES.bind("constant", value=[0.1, 0.5, 0.9])(x)
+    assert made.shape == x.shape
+    assert [made[:, c].unique().tolist() for c in range(3)] == [pytest.approx([v]) for v in (0.1, 0.5, 0.9)]
+    assert BASELINES.bind("constant", value=0.25)(x).unique().tolist() == [0.25]
+    for value in ([0.1, 0.2], 1.5, [-0.1, 0.0, 0.0]):
+        with pytest.raises(ConfigError, match="constant baseline"):
+            BASELINES.bind("constant", value=value)(x)

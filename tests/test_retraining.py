@@ -180,6 +180,12 @@ def test_an_unknown_part_or_net_is_refused():
         retraining_tasks.build({"net": ["lennet", {}]}, seed=0)
 
 
+def test_a_plan_measures_recipes_whose_rate_falls_too():
+    plan = replace(PLAN, recipe={**RECIPE, "epochs": 5, "schedule": "step", "drops": [2, 4]})
+    (line,) = planning.plan([[plan.trainings()]], at_work.get())
+    assert (line.backward, line.forward) == (2 * 5 * 150, 2 * 50)
+
+
 def test_a_plan_measures_a_slice_and_keeps_nothing(store):
     lines = planning.plan(PLAN.stages([GRADIENT]), store)
     by_label = {}
@@ -192,3 +198,13 @@ def test_a_plan_measures_a_slice_and_keeps_nothing(store):
     assert sorted(line.backward for line in orders) == [50, 150]
     assert all(line.seconds > 0 and line.bytes > 0 for line in lines)
     assert list(store.listing()) == []
+
+
+def test_stages_side_by_side_hold_once_what_several_need():
+    one, two = PLAN.stages([GRADIENT]), PLAN.stages([Removal(["random_attribution", {}])])
+    made = retraining.joined(one, two, [[PLAN.trainings(labels=1)]])
+    assert [len(stage) for stage in made] == [3, 4, 4]  # the explained net, the untouched pictures and the permuted labels
+    keys = [[task.key for work in stage for task in work.tasks()] for stage in made]
+    assert all(len(set(stage)) == len(stage) for stage in keys[1:])
+    assert set(keys[1]) == {task.key for stages in (one, two) for work in stages[1] for task in work.tasks()}
+    assert retraining.joined() == []

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from xai_lib import METHODS, compute
+from xai_lib import METHODS, METRICS, compute
 from xai_lib.compendium import benchmark, study
 from xai_lib.compendium.retraining import Plan, Removal
 from xai_lib.compendium.retraining_tasks import left, trained
@@ -262,3 +262,37 @@ def test_the_documents_network_is_trained_by_the_documents_recipe():
     assert made.colour.recipe == {**expected, "schedule": "step", "drops": [30]}
     assert made.objects.net[0] == "small_resnet"
     assert made.objects.recipe["precision"] == "bfloat16"
+
+
+def test_region_perturbation_is_read_above_that_of_regions_in_random_order(case):
+    words = {"model": case.model, "inputs": case.samples.inputs, "targets": case.targets}
+    made = roar_evaluations.perturbation_rows(case, {"ink": case.samples.inputs}, n_draws=2)
+    own = made[(made.metric == roar_evaluations.AOPC) & (made.method == "ink")]
+    asked = own.metric_parameters.iloc[0]
+    found = [
+        METRICS.ask(METRICS.bind("region_perturbation", order=order, **asked), {**words, "attributions": case.samples.inputs})
+        for order in ("morf", "random")
+    ]
+    assert not torch.equal(found[1], torch.zeros(6))
+    assert own.value.to_numpy() == pytest.approx((found[0] - found[1]).numpy())
+
+
+def test_what_each_evaluation_says_is_larger_where_it_is_better():
+    """One method is better in everything: it loses more under ROAR, keeps more under KAR, and changes with the net."""
+
+    def frame(metric, values, prefix=""):
+        return pd.DataFrame(
+            [{"metric": metric, "method": prefix + k, "sample": s, "value": v} for k, v in values.items() for s in ("s0", "s1")]
+        )
+
+    check = roar_evaluations.check_name("Spearman, absolute", "cascading", "all")
+    scores = roar_evaluations.scores_of(
+        frame(roar_rows.BELOW_RANDOM, {"good": 0.3, "bad": 0.1}, "panel: "),
+        frame(roar_rows.BELOW_RANDOM, {"good": -0.3, "bad": 0.1}, "KAR: "),
+        pd.concat([frame(m, {"good": 0.2, "bad": 0.1}) for m in (roar_evaluations.AOPC, roar_evaluations.GAME)]),
+        frame(check, {"good": 0.1, "bad": 0.9}),
+        frame("model contrast score", {"good": 0.2, "bad": 0.0}),
+    )
+    assert len(scores) == 6
+    for name, table in scores.items():
+        assert (table["good"] > table["bad"]).all(), name

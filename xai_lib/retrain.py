@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from xai_lib import compute
 from xai_lib.errors import InputError
+from xai_lib.models import training
 from xai_lib.models.fit import fit
 from xai_lib.removal import HOOKER, Protocol, degrade, fill_of, removal_order, removed
 
@@ -62,7 +62,7 @@ def roar(
                 gone = removed(order, inputs.shape[1:], fraction, unit=rules.unit, keep=keep)
                 left.append(degrade(inputs, gone, fill=fill, saved_as=rules.saved_as, show=show))
             net, record = fit(build, left[0], train[1], seed=seed, recipe=recipe)
-            right = compute.logits(net, left[1]).argmax(dim=1) == test[1]
+            right = training.correct(net, left[1], test[1])
             row = {"fraction": fraction, "seed": seed, "accuracy": right.double().mean().item(), "n": len(right)}
             rows.append({**row, "loss": record.losses[-1]})
     return pd.DataFrame(rows)

@@ -115,22 +115,10 @@ def _line(work: Work, store: Store) -> Line:
     if not missing:
         return Line(label, len(work.items), len(tasks), 0, 0, 0, 0, 0.0)
     images = sum(len(task.items) for task in missing)
-    forward, backward, size, seconds = COSTS.get(work.task, _probe)(missing[0], work)
+    forward, backward, size, seconds = retraining_probe.COSTS.get(work.task, _probe)(missing[0], work)
     return Line(
         label, len(work.items), len(tasks), len(missing), forward * images, backward * images, size * images, seconds * images
     )
-
-
-def _training(task: Task, work: Work) -> tuple[int, int, int, float]:
-    return retraining_probe.training_cost(work.items, task.parameters)
-
-
-def _order(task: Task, work: Work) -> tuple[int, int, int, float]:
-    return retraining_probe.order_cost(work.items, task.parameters)
-
-
-COSTS = {"train_net": _training, "order_pixels": _order}
-"""Tasks whose items are no images: how one item's cost is found."""
 
 
 def _probe(task: Task, work: Work) -> tuple[int, int, int, float]:

@@ -138,9 +138,13 @@ class Plan:
 
 
 def joined(*several: Stages) -> Stages:
-    """Stages of several plans side by side: all first stages, then all second ones."""
-    longest = max(map(len, several), default=0)
-    return [[work for stages in several if k < len(stages) for work in stages[k]] for k in range(longest)]
+    """Stages of several plans side by side: all first stages, then all second ones; what several need is there once."""
+    found: list[dict[bytes, Work]] = [{} for _ in range(max(map(len, several), default=0))]
+    for stages in several:
+        for stage, own in zip(found, stages, strict=False):
+            for work in own:
+                stage.setdefault(canonical([work.task, dict(work.case), list(work.items), dict(work.parameters)]), work)
+    return [list(stage.values()) for stage in found]
 
 
 def roar(plan: Plan, removals: Mapping[str, Removal], *, keep: bool = False, show: str = "picture") -> pd.DataFrame:

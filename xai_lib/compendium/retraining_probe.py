@@ -1,15 +1,15 @@
 """What a training or an order of removal would cost, measured on a slice, for `xai plan`."""
 
 import time
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
 
 from xai_lib import METHODS, compute
 from xai_lib.compendium import retraining_tasks as tasks
+from xai_lib.compendium.benchmark import Work
+from xai_lib.compendium.tasks import Task
 from xai_lib.models.fit import fit
 
 Cost = tuple[int, int, int, float]
@@ -17,16 +17,17 @@ Cost = tuple[int, int, int, float]
 STEPS, FEW = 10, 8
 
 
-def training_cost(items: Any, parameters: Mapping[str, Any]) -> Cost:
+def training_cost(task: Task, work: Work) -> Cost:
     """One training: the time of a few steps on whole pictures, times all steps."""
-    case = parameters["case"]
+    parameters, case = task.parameters, task.parameters["case"]
     train, test = (tasks.samples_of(case, split) for split in tasks.SPLITS)
     recipe = tasks.training_arguments(case)
+    slice_of_it = {k: v for k, v in recipe.items() if k != "drops"} | {"epochs": 1, "schedule": "constant"}
     few = min(STEPS * recipe["batch"], len(train))
     build = partial(tasks.build, case)
     for _ in range(2):  # the first pays for what happens once
         start = time.perf_counter()
-        net, _ = fit(build, train.inputs[:few], train.targets[:few], seed=0, recipe={**recipe, "epochs": 1})
+        net, _ = fit(build, train.inputs[:few], train.targets[:few], seed=0, recipe=slice_of_it)
         seconds = time.perf_counter() - start
     rows = recipe["epochs"] * len(tasks.half(parameters["part"], len(train)))
     weights = sum(each.numel() * each.element_size() for each in net.state_dict().values())
@@ -34,11 +35,11 @@ def training_cost(items: Any, parameters: Mapping[str, Any]) -> Cost:
     return len(test), rows, kept, seconds / few * rows
 
 
-def order_cost(items: Any, parameters: Mapping[str, Any]) -> Cost:
+def order_cost(task: Task, work: Work) -> Cost:
     """One block of pictures: rows and time of a few, with an untrained net, times the pictures of an average block."""
-    case, method = parameters["case"], parameters["method"]
-    samples = tasks.samples_of(case, items[0][0])
-    pictures = round(sum(stop - start for _, start, stop in items) / len(items))
+    case, method = task.parameters["case"], task.parameters["method"]
+    samples = tasks.samples_of(case, work.items[0][0])
+    pictures = round(sum(stop - start for _, start, stop in work.items) / len(work.items))
     inputs, targets = samples.inputs[:FEW], samples.targets[:FEW]
     net = tasks.build(case, seed=0).requires_grad_(False).eval()
     counts = {True: 0, False: 0}
@@ -54,3 +55,7 @@ def order_cost(items: Any, parameters: Mapping[str, Any]) -> Cost:
     forward, backward = (round(counts[kind] * pictures / len(inputs)) for kind in (False, True))
     size = 2 * inputs[0].numel() + 1
     return forward, backward, size * pictures, seconds / len(inputs) * pictures
+
+
+COSTS = {"train_net": training_cost, "order_pixels": order_cost}
+"""By task: how one item's cost is found where items are no images."""

@@ -5,7 +5,6 @@ pictures with two labels (BAM), so that conditions are compared on the same imag
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -15,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib import METHODS, METRICS, agreement, compute, data, maps, metrics
-from xai_lib.compendium.results import COLUMNS
 from xai_lib.compendium.retraining import Plan
 from xai_lib.compendium.retraining_tasks import trained
 from xai_lib.metrics.bam import bam_comparisons
 from xai_lib.metrics.bam_patches import irrelevant_patches
 from xai_lib.metrics.soundness import certificates, completeness_of, soundness_of
 from xai_lib.similarity import similarity
+from xai_lib.studies.case import Case
+from xai_lib.studies.case import rows as tidy_rows
 from xai_lib.studies.roar import Spec
 from xai_lib.studies.roar_rows import BELOW_RANDOM
 from xai_lib.types import Samples
@@ -44,34 +44,22 @@ REGION = 4
 """Side of the regions in pixels: 49 of them on a digit."""
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A net, the pictures on which its maps are judged, and the classes that are explained (the predicted ones).
-
-    shuffled  the same net trained on permuted labels; None leaves out the data randomisation test
-    """
-
-    name: str
-    model: nn.Module
-    samples: Samples
-    targets: Tensor
-    shuffled: nn.Module | None = None
+def judged(plan: Plan, n: int) -> Case:
+    """The net that the plan's retrainings explain, on its first n test pictures; the classes it predicts are explained."""
+    return _case(plan, trained(plan.case, 0), plan.samples("test").subset(range(n)))
 
 
-def judged(plan: Plan, n: int, shuffled: Plan | None = None) -> Judged:
-    """The net that the plan's retrainings explain, on its first n test pictures."""
-    model = trained(plan.case, 0)
-    samples = plan.samples("test").subset(range(n))
-    other = trained(shuffled.case, 0, labels=1) if shuffled is not None else None
-    return Judged(str(plan.net[0]), model, samples, compute.logits(model, samples.inputs).argmax(dim=1), other)
+def _case(plan: Plan, model: nn.Module, samples: Samples, targets: Tensor | None = None) -> Case:
+    vars(model)["name"] = str(plan.net[0])
+    return Case(model, samples, compute.logits(model, samples.inputs).argmax(dim=1) if targets is None else targets)
 
 
-def attributions(case: Judged, panel: Mapping[str, Spec]) -> dict[str, Tensor]:
+def attributions(case: Case, panel: Mapping[str, Spec]) -> dict[str, Tensor]:
     """The maps of every method."""
     return {label: METHODS.bind(dict([spec]))(case.model, case.samples.inputs, case.targets) for label, spec in panel.items()}
 
 
-def perturbation_rows(case: Judged, made: Mapping[str, Tensor], *, n_draws: int = 5) -> pd.DataFrame:
+def perturbation_rows(case: Case, made: Mapping[str, Tensor], *, n_draws: int = 5) -> pd.DataFrame:
     """Region perturbation (AOPC) above that of regions in random order, and insertion minus deletion."""
     side = case.samples.inputs.shape[-1]
     shared = {"region": REGION, "n_regions": (side // REGION) ** 2 // 2, "n_draws": n_draws}
@@ -87,8 +75,15 @@ def perturbation_rows(case: Judged, made: Mapping[str, Tensor], *, n_draws: int 
     return pd.concat(frames, ignore_index=True)
 
 
-def sanity_rows(case: Judged, panel: Mapping[str, Spec], made: Mapping[str, Tensor], *, stages: int = 5) -> pd.DataFrame:
-    """Similarity of maps to those under random parameters, from the top down and layer by layer, and under permuted labels."""
+def sanity_rows(
+    case: Case, panel: Mapping[str, Spec], made: Mapping[str, Tensor], *, stages: int = 5, shuffled: Plan | None = None
+) -> pd.DataFrame:
+    """Similarity of maps to those under random parameters, from the top down and layer by layer, and under permuted labels.
+
+    Args:
+        shuffled: its net is trained on permuted labels; None leaves out the data randomisation test.
+    """
+    other_net = trained(shuffled.case, 0, labels=1) if shuffled is not None else None
     frames = []
     for label, spec in panel.items():
         method = METHODS.bind(dict([spec]))
@@ -103,8 +98,8 @@ def sanity_rows(case: Judged, panel: Mapping[str, Spec], made: Mapping[str, Tens
                     frames.append(rows(case, label, check_name(kind, order, stage), values, layer=name))
         floors = metrics.randomisation_floors(*common, method, similarities=SIMILARITIES)
         frames += [rows(case, label, f"{FLOOR} ({kind})", values) for kind, values in floors.items()]
-        if case.shuffled is not None:
-            other = metrics.data_randomisation(case.model, case.shuffled, *common[1:], made[label], method, absolute=True)
+        if other_net is not None:
+            other = metrics.data_randomisation(case.model, other_net, *common[1:], made[label], method, absolute=True)
             frames.append(rows(case, label, DATA, other))
     return pd.concat(frames, ignore_index=True)
 
@@ -118,7 +113,7 @@ def check_name(kind: str, order: str, stage: str) -> str:
     return f"{CHECK} ({kind}, {order}, {stage})"
 
 
-def certificate_rows(case: Judged, panel: Mapping[str, Spec], *, labels: int, points: int = 15) -> pd.DataFrame:
+def certificate_rows(case: Case, panel: Mapping[str, Spec], *, labels: int, points: int = 15) -> pd.DataFrame:
     """Completeness and soundness in the sense of Gupta et al., worst over labels."""
     frames = []
     for label, spec in panel.items():
@@ -131,7 +126,7 @@ def certificate_rows(case: Judged, panel: Mapping[str, Spec], *, labels: int, po
     return pd.concat(frames, ignore_index=True)
 
 
-def map_rows(case: Judged, made: Mapping[str, Tensor]) -> pd.DataFrame:
+def map_rows(case: Case, made: Mapping[str, Tensor]) -> pd.DataFrame:
     """Rank correlation between the absolute maps of every two methods, image by image."""
     reduced = {label: maps.reduce(values, "sum") for label, values in made.items()}
     return pd.concat(
@@ -143,7 +138,7 @@ def map_rows(case: Judged, made: Mapping[str, Tensor]) -> pd.DataFrame:
     )
 
 
-def summary_rows(case: Judged, correlations: pd.DataFrame, judgements: pd.DataFrame) -> pd.DataFrame:
+def summary_rows(case: Case, correlations: pd.DataFrame, judgements: pd.DataFrame) -> pd.DataFrame:
     """Image by image: mean correlation over all pairs of maps, and how far completeness and soundness order methods alike."""
     own = correlations[correlations.metric == MAPS].pivot_table(index="sample", columns="method", values="value")
     both = [
@@ -174,7 +169,7 @@ def bam_rows(plan: Plan, panel: Mapping[str, Spec], n: int, *, patch_steps: int 
         masks = torch.stack([_box_mask(box, samples.inputs.shape[-2:]) for box in samples.boxes or ()])
     scene_targets = torch.as_tensor(label_sets["scene"])
     patches = irrelevant_patches(scenes, empty, samples.inputs, masks, max_iterations=patch_steps)
-    case = Judged(str(plan.net[0]), objects, samples, samples.targets)
+    case = _case(plan, objects, samples, samples.targets)
     frames = []
     for label, spec in panel.items():
         found = bam_comparisons(
@@ -239,21 +234,6 @@ def _units(frame: pd.DataFrame, metric: str, prefix: str = "") -> pd.DataFrame:
     return table.rename(columns=lambda label: label.removeprefix(prefix))
 
 
-def rows(case: Judged, label: str, metric: str, values: Any, **parameters: Any) -> pd.DataFrame:
+def rows(case: Case, label: str, metric: str, values: Any, **parameters: Any) -> pd.DataFrame:
     """Tidy rows of one condition, one per image."""
-    numbers = np.asarray(values, dtype=float)
-    return pd.DataFrame(
-        {
-            "dataset": case.samples.name,
-            "model": case.name,
-            "method": label,
-            "method_parameters": [{}] * len(numbers),
-            "metric": metric,
-            "metric_parameters": [parameters] * len(numbers),
-            "sample": list(case.samples.ids),
-            "seed": 0,
-            "value": numbers,
-            "seconds": np.nan,
-            "flag": ["" if np.isfinite(v) else "undefined" for v in numbers],
-        }
-    )[list(COLUMNS)]
+    return tidy_rows(case, label, metric, values, metric_parameters=parameters)
