@@ -15,9 +15,18 @@ from xai_lib import METHODS, agreement, compute, plotting, toys
 from xai_lib.compendium.experiments import stored
 from xai_lib.compendium.results import checked
 from xai_lib.metrics.insertion import perturbation_curves
-from xai_lib.studies import path_attribution, path_costs, path_curves, path_maps, path_mechanism, path_scores, path_tables
+from xai_lib.studies import (
+    costs,
+    path_attribution,
+    path_costs,
+    path_curves,
+    path_maps,
+    path_mechanism,
+    path_scores,
+    path_tables,
+)
 from xai_lib.studies.case import Case, explainer, open_case, rows
-from xai_lib.studies.path_costs import Allocations, counted
+from xai_lib.studies.costs import Allocations, counted
 from xai_lib.studies.path_maps import CREDIBLE, IG
 
 FOUR = 4 * 4  # bytes of four float32 values
@@ -78,7 +87,7 @@ def test_the_cost_table_has_every_method_of_table_1(case):
     left_out = {*path_maps.OURS, "gradient x |x - x'|"} - {CREDIBLE}
     expected = {*path_maps.panel_of("full", 6), *path_maps.OURS, *path_maps.CONTROLS} - left_out
     assert set(frame.method) == expected
-    assert set(frame.metric) == set(path_costs.METRICS)
+    assert set(frame.metric) == set(costs.METRICS)
     assert of(frame, "rows_gradient", IG).tolist() == [6, 6]
     assert of(frame, "rows_gradient", "random map").tolist() == [0, 0]
     assert of(frame, "rows_forward", "AGI").tolist() == [1, 1]
@@ -88,8 +97,8 @@ def test_the_cost_table_has_every_method_of_table_1(case):
 
 @pytest.mark.parametrize(("delay", "shares"), [(0.0, {False}), (1.0, {True})])
 def test_seconds_are_less_what_the_counting_took(case, monkeypatch, delay, shares):
-    assert 0 < path_costs.delay() < 0.01
-    monkeypatch.setattr(path_costs, "delay", lambda: delay)
+    assert 0 < costs.delay() < 0.01
+    monkeypatch.setattr(costs, "delay", lambda: delay)
     frame = path_costs.cost_rows(case.first(1), **OWN)
     assert set(frame.seconds == 0) == shares
     assert (frame.seconds >= 0).all()

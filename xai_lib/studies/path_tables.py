@@ -11,7 +11,7 @@ from xai_lib.compendium import book_words
 from xai_lib.plotting import number
 from xai_lib.stats import Estimate
 from xai_lib.studies.common_figures import estimates_of, measured
-from xai_lib.studies.path_costs import METRICS
+from xai_lib.studies.costs import METRICS
 from xai_lib.studies.path_examples import errata
 from xai_lib.studies.path_maps import CREDIBLE, IG
 from xai_lib.studies.path_scores import GAME
