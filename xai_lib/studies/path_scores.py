@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from xai_lib import agreement, compute, maps
+from xai_lib.association import rank_products
 from xai_lib.compendium.experiments import study_task
 from xai_lib.compendium.study import Study
 from xai_lib.desired import DesiredBaseline
@@ -208,8 +208,7 @@ def association(case: Case, table: pd.DataFrame, values: Mapping[str, np.ndarray
     own = of(table, "image", against, case)
     frames = []
     for label, other in values.items():
-        product = _standard(rankdata(own)) * _standard(rankdata(other))
-        frames.append(rows(case, f"{label}, with {against}", "rank_product", product))
+        frames.append(rows(case, f"{label}, with {against}", "rank_product", rank_products(own, other)))
     return pd.concat(frames)
 
 
@@ -232,8 +231,3 @@ def order_rows(case: Case, table: pd.DataFrame, published: Mapping[str, float]) 
     values = np.stack([of(table, label, GAME, case) for label in published], axis=1)
     theirs = np.broadcast_to(list(published.values()), values.shape)
     return rows(case, "our order and the published one", "order_agreement", agreement.rank_correlation(values, theirs))
-
-
-def _standard(values: np.ndarray) -> np.ndarray:
-    spread = values.std()
-    return (values - values.mean()) / spread if spread else np.full(len(values), np.nan)
