@@ -10,18 +10,26 @@ from xai_lib.errors import InputError, ModelError
 from xai_lib.models import cifar_nets
 
 QUICK = {
+    "anchors_image": {"segments": {"grid": {"rows": 2, "columns": 2}}, "draws": 20, "max_rows": 100},
     "integrated_gradients": {"steps": 4},
     "multi_baseline_integrated_gradients": {"steps": 2, "n_baselines": 3},
     "adversarial_gradient_integration": {"n_classes": 2, "max_iter": 3},
     "blur_integrated_gradients": {"steps": 4},
     "cam": {"layer": "features"},
     "credible_path_attribution": {"n_baselines": 2, "steps": 6, "max_iterations": 2},
+    "deep_shap": {"n_baselines": 2},
     "expected_gradients": {"steps": 5},
+    "gradient_shap": {"n_samples": 4, "sigma": 0.1},
     "grad_cam": {"layer": "features"},
     "guided_grad_cam": {"layer": "features"},
     "guided_integrated_gradients": {"steps": 6},
+    "kernel_shap": {"segments": {"grid": {"rows": 2, "columns": 3}}, "n_samples": 20},
+    "lime_image": {"segments": {"grid": {"rows": 2, "columns": 3}}, "n_samples": 20},
+    "meaningful_perturbation": {"iterations": 4},
+    "rise": {"n_masks": 8},
     "smoothgrad": {"n_samples": 3},
     "smoothgrad_squared": {"n_samples": 3},
+    "superpixel_mean": {"base": {"integrated_gradients": {"steps": 4}}},
     "vargrad": {"n_samples": 3},
 }
 NET = toys.TinyNet()

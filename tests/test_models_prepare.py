@@ -358,6 +358,37 @@ def test_functions_become_modules_with_their_arguments(kind):
     assert isinstance(made.get_submodule("call_add"), Add) if kind == "Add" else True
 
 
+def test_canonical_inside_no_grad_is_the_same_tree():
+    """EfficientNet-Lite takes another path without gradients, which cannot be traced."""
+    net = models.load("efficientnet_lite0", size=32)
+    x = torch.rand((1, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        made = canonical(net, x)
+    assert kinds(made) == kinds(canonical(net, x))
+    assert kinds(made).count("ReLU6") == 33
+
+
+class Alike(nn.Module):
+    """Two layers called twice, `a.b` and `a_b`, and one that has the name that a function would get."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.ModuleDict({"b": nn.Linear(3, 3)})
+        self.a_b, self.call_relu = nn.Linear(3, 3), nn.Tanh()
+        self.eval()
+
+    def forward(self, x):
+        return self.a["b"](self.a["b"](self.a_b(F.relu(self.a_b(self.call_relu(x))))))
+
+
+def test_names_that_look_alike_do_not_replace_each_other():
+    with global_seed(0):
+        net, x = Alike(), torch.randn(4, 3)
+    made = canonical(net, x)
+    torch.testing.assert_close(made(x), net(x))
+    assert kinds(made) == [*["Linear"] * 4, "ReLU", "Tanh"]
+
+
 def test_canonical_asks_for_a_module_in_eval_mode():
     with pytest.raises(ModelError, match="eval mode"):
         canonical(cifar_nets.vgg(widths=(2,)), torch.zeros(1, 3, 8, 8))

@@ -19,6 +19,8 @@ from xai_lib.registry import SCORES
 
 SMALL = {"steps": 2, "n_samples": 2, "n_baselines": 2, "stages": 1, "features_in_step": 8, "layer": "features"}
 SMALL |= {"region": 2, "n_regions": 2, "n_draws": 2, "labels": 2}
+SMALL |= {"n_masks": 2, "iterations": 2}
+SMALL |= {"segments": {"grid": {"rows": 1, "columns": 2}}, "draws": 20, "max_rows": 40}
 GRADIENT = [name for name in METHODS if METHODS[name].traits.get("gradient")]
 LAYER = [name for name in METHODS if METHODS[name].traits.get("layer")]
 RECTIFIER = [name for name in METHODS if METHODS[name].traits.get("rectifier")]
@@ -422,6 +424,8 @@ def test_f22_a_model_that_starts_in_place_is_explained_or_refused():
 RULES = {  # method: rows of ReLU and ReLU6 at each of POINTS; all differ from the gradient at the second point
     "guided_backprop": (((6, -3), (6, -3)), ((0, 0), (0, 0)), ((6, -3), (0, 0))),
     "deconvnet": (((6, -3), (6, -3)), ((6, -3), (6, -3)), ((6, -3), (6, -3))),
+    "lrp": (((6, -3), (6, -3)), ((0, -6), (0, -6)), ((30, -3), (20, -2))),
+    "deep_taylor": (((3, 0), (3, 0)), ((0, 0), (0, 0)), ((27, 0), (18, 0))),
 }
 
 
@@ -472,7 +476,23 @@ def test_f22_methods_that_replace_activations_must_prove_themselves_here():
     """Guided backpropagation, DeepLIFT and LRP go wrong silently on a spelling they do not know: add them to `RULES`."""
     replacing = ("guided_back", "guided_grad", "deconv", "lift", "lrp", "relevance")
     found = {name for name in METHODS if any(word in name for word in replacing)} | set(RECTIFIER)
-    assert found == {*RULES, "guided_grad_cam"}
+    assert found == {*RULES, "guided_grad_cam", "deeplift"}
+
+
+@pytest.mark.parametrize(("kind", "spelling"), SPELLINGS)
+def test_f22_every_spelling_has_the_quotient_of_differences_computed_by_hand(kind, spelling):
+    """From 0 unit 1 goes from a(0) to a(z1) over z1, unit 2 from a(-1) to a(z2) over z2 + 1."""
+    model = Twin({"ReLU": RELU, "ReLU6": RELU6, "SiLU": SILU}[kind][spelling])
+    a = {"ReLU": lambda z: z.clip(0), "ReLU6": lambda z: z.clip(0, 6), "SiLU": lambda z: z / (1 + np.exp(-z))}[kind]
+    x = np.array(list(POINTS))
+    z1, z2 = x @ (2.0, -1.0), x @ (-1.0, 1.0) - 1
+    m1 = np.where(z1 == 0, 0, (a(z1) - a(0 * z1)) / np.where(z1 == 0, 1, z1))
+    at_once = silu_slope(-1) if kind == "SiLU" else 0  # the derivative, where nothing differs
+    m2 = np.where(z2 == -1, at_once, (a(z2) - a(0 * z2 - 1)) / np.where(z2 == -1, 1, z2 + 1))
+    expected = (3 * m1[:, None] * (2, -1) - 2 * m2[:, None] * (-1, 1)) * x
+    inputs, targets = torch.tensor(list(POINTS)).reshape(-1, 1, 1, 2), torch.zeros(len(POINTS), dtype=torch.int64)
+    made = bound("deeplift")(model, inputs, targets).reshape(-1, 2)
+    np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_f22_a_layer_that_nobody_named_is_asked_for():

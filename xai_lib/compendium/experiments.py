@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from xai_lib import compute, data, models, randomness
+from xai_lib import compute, data, randomness
 from xai_lib.compendium.benchmark import SHARD, Gathered, Work, gather
 from xai_lib.compendium.canonical import canonical
 from xai_lib.compendium.results import COLUMNS
@@ -22,7 +22,7 @@ from xai_lib.compendium.study import load
 from xai_lib.compendium.tasks import FACTS, LEFT_OUT, TASKS
 from xai_lib.errors import ConfigError, EngineError, StoreError
 from xai_lib.scores import choose_targets
-from xai_lib.studies.case import Case
+from xai_lib.studies.case import Case, open_model
 
 F = TypeVar("F", bound=Callable[..., Any])
 PREDICTED = -1
@@ -65,7 +65,7 @@ def reopened(case: Mapping[str, Any], items: Sequence[Any], max_batch: int | Non
         StoreError: weights or images are not those that were asked about.
         DataError: an image cannot be read.
     """
-    model = _model(case["model"])
+    model = _model(canonical(case["model"]))
     if model.weights_sha256 != case["weights"]:
         raise StoreError(f"model {case['model']!r}: its weights changed since the run began; start again")
     samples = data.load(
@@ -82,8 +82,8 @@ def reopened(case: Mapping[str, Any], items: Sequence[Any], max_batch: int | Non
 
 
 @lru_cache(maxsize=2)
-def _model(name: str) -> Any:
-    return models.load(name)
+def _model(wanted: bytes) -> Any:
+    return open_model(json.loads(wanted))
 
 
 def stored(case: Case, task: Callable[..., Any], **parameters: Any) -> Any:

@@ -12,7 +12,7 @@ import xai_lib
 from xai_lib.errors import ConfigError
 
 MACHINERY = ("compendium", "plotting")
-DRAWINGS = ("_figures.py", "_words.py")
+DRAWINGS = ("_figures.py", "_tables.py", "_words.py")
 PACKAGE = "xai_lib"
 FINGERPRINTED = "xai_lib.data"
 """Data sets are in keys by fingerprint, so their source counts only where it is asked for."""

@@ -1,5 +1,47 @@
 """Attribution methods; importing this package registers them in METHODS."""
 
-from xai_lib.methods import adversarial, blur_path, cam, control, credible, expected, gradient, guided, path, propagation
+from xai_lib.methods import (
+    adversarial,
+    anchors,
+    area_controls,
+    blur_path,
+    cam,
+    control,
+    credible,
+    expected,
+    gradient,
+    guided,
+    lrp,
+    mask,
+    occlusion,
+    path,
+    propagation,
+    relevance,
+    rise,
+    shapley,
+    superpixels,
+    surrogate,
+)
 
-__all__ = ["adversarial", "blur_path", "cam", "control", "credible", "expected", "gradient", "guided", "path", "propagation"]
+__all__ = [
+    "adversarial",
+    "anchors",
+    "area_controls",
+    "blur_path",
+    "cam",
+    "control",
+    "credible",
+    "expected",
+    "gradient",
+    "guided",
+    "lrp",
+    "mask",
+    "occlusion",
+    "path",
+    "propagation",
+    "relevance",
+    "rise",
+    "shapley",
+    "superpixels",
+    "surrogate",
+]

@@ -13,6 +13,9 @@ from xai_lib.metrics import (
     faithfulness,
     insertion,
     localisation,
+    localisation_boxes,
+    localisation_pixels,
+    localisation_sets,
     region,
     robustness,
     sanity,
@@ -29,6 +32,9 @@ from xai_lib.metrics.bam import (
 )
 from xai_lib.metrics.bam_patches import irrelevant_patches
 from xai_lib.metrics.insertion import insertion_deletion_curves, perturbation_curves
+from xai_lib.metrics.localisation_boxes import map_boxes, saliency_metric_of_boxes
+from xai_lib.metrics.localisation_pixels import pooled_average_precision, selected_share
+from xai_lib.metrics.localisation_sets import max_box_accuracy, max_box_accuracy_v2
 from xai_lib.metrics.profile import robustness_profile
 from xai_lib.metrics.region import region_perturbation_curve
 from xai_lib.metrics.sanity import (
@@ -59,10 +65,17 @@ __all__ = [
     "insertion_deletion_curves",
     "irrelevant_patches",
     "localisation",
+    "localisation_boxes",
+    "localisation_pixels",
+    "localisation_sets",
+    "map_boxes",
+    "max_box_accuracy",
+    "max_box_accuracy_v2",
     "model_contrast_score",
     "object_attribution",
     "object_maps",
     "perturbation_curves",
+    "pooled_average_precision",
     "randomisation_floor",
     "randomisation_floors",
     "randomisation_table",
@@ -72,7 +85,9 @@ __all__ = [
     "region_perturbation_curve",
     "robustness",
     "robustness_profile",
+    "saliency_metric_of_boxes",
     "sanity",
+    "selected_share",
     "sensitivity_n",
     "sensitivity_n_curve",
     "soundness",

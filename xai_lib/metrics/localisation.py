@@ -1,4 +1,8 @@
-"""Does the map point at the object? (FIDELITY 8.14)"""
+"""Does the map point at the object? Mass in the box and the pointing game (FIDELITY 8.14)
+
+Boxes made from a map are judged in `localisation_boxes` and, for whole data sets, `localisation_sets`; single pixels in
+`localisation_pixels`.
+"""
 
 import numpy as np
 import torch
@@ -6,6 +10,7 @@ from torch import Tensor
 
 from xai_lib import maps
 from xai_lib.errors import ConfigError, InputError
+from xai_lib.metrics.checks import check_attributions
 from xai_lib.registry import METRICS
 
 
@@ -21,17 +26,40 @@ def energy_in_box(attributions: Tensor, boxes: tuple[np.ndarray, ...], *, reduce
         reduce: how channels become one map.
 
     Returns:
-        (n,) in [0, 1], higher is better; NaN where nothing is positive or the image has no box. A constant map scores the
-        boxes' share of the area: hold the result against it, or against a random map.
+        (n,) in [0, 1], higher is better; NaN where nothing is positive, the map holds NaN or infinity, or the image has no box.
+        A constant map scores the boxes' share of the area: hold the result against it, or against a random map.
 
     Raises:
         InputError: as many boxes as images are needed; maps must be (n, c, h, w).
     """
-    positive = maps.reduce(attributions, reduce).clamp_min(0).double()
+    check_attributions(attributions)
+    reduced = maps.reduce(attributions, reduce)
+    positive = reduced.clamp_min(0).double()
     inside = box_masks(boxes, positive)
     total = positive.flatten(1).sum(1)
     share = (positive * inside).flatten(1).sum(1) / total
-    return share.where((total > 0) & inside.flatten(1).any(1), torch.nan).to(attributions)
+    defined = (total > 0) & inside.flatten(1).any(1) & torch.isfinite(reduced).flatten(1).all(1)
+    return share.where(defined, torch.nan).to(attributions)
+
+
+@METRICS.register(label="Attribution mass", cite="wang2020scorecam")
+def attribution_mass(attributions: Tensor, boxes: tuple[np.ndarray, ...], *, reduce: str = "sum") -> Tensor:
+    """How much more of the positive attribution lies in the boxes than their share of the area: E - |boxes| / |image|.
+
+    Args:
+        attributions, boxes, reduce: as in `energy_in_box`, which gives E.
+
+    Returns:
+        (n,) in (-1, 1), higher is better, 0 for a constant map and, on average, for a random one; NaN where E is undefined.
+
+    Differs from Wang et al., who report E, which large boxes make high for any map.
+
+    >>> corner = torch.tensor([[[[4.0, 0.0], [0.0, -1.0]]]])
+    >>> attribution_mass(corner, (np.array([[0, 0, 1, 1]]),)).item()
+    0.75
+    """
+    share = box_masks(boxes, maps.reduce(attributions, reduce)).flatten(1).double().mean(dim=1)
+    return energy_in_box(attributions, boxes, reduce=reduce) - share.to(attributions)
 
 
 @METRICS.register(label="Pointing game", cite="zhang2018excitation")

@@ -92,7 +92,8 @@ class _Tracer(fx.Tracer):
 
 def _rewritten(net: nn.Module) -> nn.Module:
     try:
-        graph = _Tracer().trace(net)
+        with torch.enable_grad():  # without, some layers choose a path of their own
+            graph = _Tracer().trace(net)
     except Exception as error:  # whatever the model's own code makes of placeholders
         reason = str(error).partition("\n")[0]
         raise UnsupportedModelError(
@@ -102,7 +103,7 @@ def _rewritten(net: nn.Module) -> nn.Module:
     for node in graph.nodes:
         made = _module_for(node) if node.op in ("call_function", "call_method") else None
         if made is not None:
-            name = f"call_{node.name}"
+            name = _free(net, f"call_{node.name}")
             net.add_module(name, made)
             tensors = [value for value in (*node.args, *node.kwargs.values()) if isinstance(value, fx.Node)]
             node.op, node.target, node.args, node.kwargs = "call_module", name, tuple(tensors), {}
@@ -125,8 +126,14 @@ def _separate(net: nn.Module, graph: fx.Graph) -> None:
         if calls[name] > 1:
             module = net.get_submodule(name)
             shared: dict[int, Any] = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-            node.target = f"call_{name.replace('.', '_')}_{calls[name]}"
+            node.target = _free(net, f"call_{name.replace('.', '_')}_{calls[name]}")
             net.add_module(node.target, copy.deepcopy(module, shared))
+
+
+def _free(net: nn.Module, name: str) -> str:
+    """The name, with a number where something is called so already."""
+    tried = (name if not i else f"{name}_{i}" for i in range(len(dir(net)) + 1))
+    return next(each for each in tried if not hasattr(net, each))
 
 
 def _module_for(node: fx.Node) -> nn.Module | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from xai_lib import METHODS, METRICS, compute, data, models
+from xai_lib import METHODS, METRICS, MODELS, compute, data, models
 from xai_lib.compendium import ledger
 from xai_lib.data.source import choose, open_source
 from xai_lib.errors import DataError
@@ -62,6 +62,7 @@ def open_case(
     prefix: str = "",
     max_batch: int = 0,
     shard: int = 8,
+    size: int = 0,
 ) -> Case:
     """Load a model and n samples, and choose what is explained.
 
@@ -74,10 +75,14 @@ def open_case(
         score, seed, prefix: see `Case`.
         max_batch: most rows per pass, 0 chooses.
         shard: images that are computed and stored together; a run that is interrupted loses at most these.
+        size: side of the images in pixels; a model that takes no size decides it. 0: what model and data set have by default.
     """
-    net = models.load(model)
+    wanted: Any = {model: {"size": size}} if size and "size" in MODELS[model].parameters else model
+    net = open_model(wanted)
     limit = max_batch or None
     name, own = data_spec(dataset)
+    if size:
+        own["size"] = net.input_shape[-1]
     chosen = {"ids": own.pop("ids")} if "ids" in own else {"n": n}
     samples = readable(name, seed=seed, **chosen, **own)
     if running_class is not None and name == "imagenet":
@@ -86,7 +91,7 @@ def open_case(
         samples = readable(name, ids=[*leader.ids, *others][:n], **own)
     out = compute.logits(net, samples.inputs, max_batch=limit)
     spec = {
-        "model": model,
+        "model": wanted,
         "weights": net.weights_sha256,
         "dataset": name,
         "own": {k: v for k, v in own.items() if k != "split"},
@@ -98,6 +103,12 @@ def open_case(
         "shard": shard,
     }
     return Case(net, samples, choose_targets(out, samples.targets, target), score, seed, prefix, limit, spec)
+
+
+def open_model(wanted: Spec) -> Any:
+    """A registered model given as a name or {name: {parameters}}."""
+    name, own = MODELS.split(wanted)
+    return models.load(name, **own)
 
 
 def readable(name: str, **asked: Any) -> Samples:
