@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from xai_lib import METRICS, boxes, metrics, toys
 from xai_lib.errors import ConfigError, InputError
+from xai_lib.metrics import localisation_sets
 from xai_lib.metrics.localisation_boxes import map_boxes, unit_map
 from xai_lib.metrics.localisation_pixels import pooled_area
 from xai_lib.metrics.localisation_sets import BoxAccuracy, threshold_ious
@@ -431,3 +432,18 @@ def test_a_perfect_map_is_right_and_the_benchmarks_one_pixel_shows():
     one_map = unit_map(perfect[0, 0].numpy())
     assert threshold_ious(one_map, np.array([[2, 3, 7, 8]]), asked).tolist() == [1, 1]
     assert threshold_ious(one_map, np.array([[2, 3, 6, 7]]), asked, convention="wsol").tolist() == pytest.approx([25 / 36] * 2)
+
+
+@pytest.mark.parametrize("convention", ["exclusive", "wsol"])
+def test_both_accuracies_at_once_are_those_of_each(convention):
+    made = torch.rand(3, 1, 9, 9, generator=torch.Generator().manual_seed(1))
+    truth = (np.array([[1, 1, 5, 6]]), np.array([[0, 0, 4, 4], [2, 3, 8, 8]]), np.array([[3, 2, 7, 6]]))
+    own = {"thresholds": 13, "convention": convention}
+    first, second = localisation_sets.max_box_accuracies(made, truth, level=0.4, levels=(0.2, 0.6), **own)
+    for found, expected in (
+        (first, localisation_sets.max_box_accuracy(made, truth, level=0.4, **own)),
+        (second, localisation_sets.max_box_accuracy_v2(made, truth, levels=(0.2, 0.6), **own)),
+    ):
+        np.testing.assert_array_equal(found.ious, expected.ious)
+        assert found.levels == expected.levels
+    assert (second.ious > first.ious).any()

@@ -4,7 +4,7 @@ One threshold for all images, chosen after the fact: a number of the data set, n
 image's IoU at every threshold; a bootstrap draws images and lets each sample choose its own threshold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,7 +112,7 @@ def max_box_accuracy(
     >>> found.ious.round(3).tolist(), found.best.round(3).tolist(), found.value
     ([[0.333, 0.333, 1.0]], [0.667], 1.0)
     """
-    return _accuracy(attributions, boxes, thresholds, (level,), convention, reduce, every=False)
+    return _accuracy(attributions, boxes, thresholds, ((False, (level,)),), convention, reduce)[0]
 
 
 def max_box_accuracy_v2(
@@ -128,7 +128,23 @@ def max_box_accuracy_v2(
 
     Arguments as `max_box_accuracy`; in "wsol" the boxes of holes count too, as OpenCV lists their contours.
     """
-    return _accuracy(attributions, boxes, thresholds, tuple(levels), convention, reduce, every=True)
+    return _accuracy(attributions, boxes, thresholds, ((True, tuple(levels)),), convention, reduce)[0]
+
+
+def max_box_accuracies(
+    attributions: Tensor,
+    boxes: tuple[np.ndarray, ...],
+    *,
+    thresholds: int = 1000,
+    level: float = 0.5,
+    levels: Sequence[float] = (0.3, 0.5, 0.7),
+    convention: str = "exclusive",
+    reduce: str = "sum",
+) -> tuple[BoxAccuracy, BoxAccuracy]:
+    """(`max_box_accuracy`, `max_box_accuracy_v2`), with the components of each map found once for both."""
+    asked = ((False, (level,)), (True, tuple(levels)))
+    first, second = _accuracy(attributions, boxes, thresholds, asked, convention, reduce)
+    return first, second
 
 
 def threshold_ious(
@@ -146,38 +162,50 @@ def threshold_ious(
     Returns:
         (T,) in [0, 1]; 0 where nothing is above the threshold ("wsol": the IoU of the box 0 0 0 0).
     """
+    return next(_ious(one_map, truth, thresholds, (every,), convention))
+
+
+def _ious(
+    one_map: np.ndarray, truth: np.ndarray, thresholds: np.ndarray, which: Sequence[bool], convention: str
+) -> Iterator[np.ndarray]:
+    """(T,) IoU for each of `which`: every component or the largest one."""
     if convention == "wsol":
         contours = contour_boxes(one_map, thresholds)
-        if every:
-            return contours.best(best_iou(contours.every_box[0], truth, convention=convention))
-        return best_iou(contours.largest_boxes, truth, convention=convention)
+        for every in which:
+            if every:
+                yield contours.best(best_iou(contours.every_box[0], truth, convention=convention))
+            else:
+                yield best_iou(contours.largest_boxes, truth, convention=convention)
+        return
     found = components(one_map, thresholds)
-    return found.best(best_iou(found.boxes, truth)) if every else best_iou(found.largest_boxes, truth)
+    for every in which:
+        yield found.best(best_iou(found.boxes, truth)) if every else best_iou(found.largest_boxes, truth)
 
 
 def _accuracy(
     attributions: Tensor,
     boxes: tuple[np.ndarray, ...],
     thresholds: int,
-    levels: tuple[float, ...],
+    asked_for: Sequence[tuple[bool, tuple[float, ...]]],
     convention: str,
     reduce: str,
-    *,
-    every: bool,
-) -> BoxAccuracy:
+) -> list[BoxAccuracy]:
     check_choice("convention", convention, CONVENTIONS)
     check_count("thresholds", thresholds)
-    if not levels or not all(0 <= level <= 1 for level in levels):
-        raise ConfigError(f"levels={levels!r}: expected at least one IoU, each in [0, 1]")
+    for _, levels in asked_for:
+        if not levels or not all(0 <= level <= 1 for level in levels):
+            raise ConfigError(f"levels={levels!r}: expected at least one IoU, each in [0, 1]")
     check_attributions(attributions)
     reduced = maps.reduce(attributions.detach(), reduce)
     if reduced.ndim != 3:
         raise InputError(f"boxes need images (n, c, h, w), got attributions of shape {tuple(attributions.shape)}")
     check_truth(boxes, len(reduced))
     asked = np.arange(thresholds) * (1 / thresholds)
-    ious = np.full((len(reduced), thresholds), np.nan)
-    for row, one_map, truth in zip(ious, reduced.double().cpu().numpy(), boxes, strict=True):
+    which = [every for every, _ in asked_for]
+    ious = np.full((len(which), len(reduced), thresholds), np.nan)
+    for i, (one_map, truth) in enumerate(zip(reduced.double().cpu().numpy(), boxes, strict=True)):
         scaled = unit_map(one_map)
         if len(truth) and (convention == "wsol" or scaled.any()):
-            row[:] = threshold_ious(scaled, truth, asked, every=every, convention=convention)
-    return BoxAccuracy(ious, asked, levels)
+            for k, row in enumerate(_ious(scaled, truth, asked, which, convention)):
+                ious[k, i] = row
+    return [BoxAccuracy(own, asked, levels) for own, (_, levels) in zip(ious, asked_for, strict=True)]

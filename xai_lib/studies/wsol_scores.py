@@ -9,7 +9,7 @@ from torch import Tensor
 from xai_lib import METHODS, METRICS, compute, maps
 from xai_lib.compendium.experiments import stored, study_task
 from xai_lib.metrics.localisation import box_masks
-from xai_lib.metrics.localisation_sets import max_box_accuracy, max_box_accuracy_v2
+from xai_lib.metrics.localisation_sets import max_box_accuracies
 from xai_lib.studies.case import Case, explainer
 
 Methods = Mapping[str, Sequence[Any]]
@@ -109,6 +109,6 @@ def localised(case: Case, label: str, one: Tensor, thresholds: int) -> dict[str,
     found["localised"] = (found[BOX] > LEVEL).where(~found[BOX].isnan(), torch.nan).to(one)
     found[GAIN] = found[TIGHT] - found[BOX]
     truth = case.samples.boxes or ()
-    found[SWEEP] = torch.from_numpy(max_box_accuracy(one, truth, thresholds=thresholds, reduce=reading(label)).ious)
-    found[SWEEP_ALL] = torch.from_numpy(max_box_accuracy_v2(one, truth, thresholds=thresholds, reduce=reading(label)).ious)
+    swept = max_box_accuracies(one, truth, thresholds=thresholds, reduce=reading(label))
+    found[SWEEP], found[SWEEP_ALL] = (torch.from_numpy(own.ious) for own in swept)
     return found
