@@ -43,7 +43,7 @@ def fast_panel(p: Mapping[str, Any]) -> Panel:
         "gradient x input": ("input_x_gradient", {}),
         "SmoothGrad": ("smoothgrad", {"n_samples": draws}),
         "IG": ("integrated_gradients", {"baseline": "black", "steps": steps}),
-        "GradientSHAP": ("gradient_shap", {"n_samples": draws}),
+        "GradientSHAP": ("gradient_shap", {"baseline": "black", "n_samples": draws}),
         "DeepLIFT": ("deeplift", {"baseline": "black"}),
         "LRP, epsilon": ("lrp", {"rule": "epsilon"}),
         "LRP, z+": ("lrp", {"rule": "z_plus"}),
