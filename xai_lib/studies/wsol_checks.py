@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from xai_lib import agreement, boxes, maps, segments
+from xai_lib import agreement, baselines, boxes, maps, segments
 from xai_lib.compendium.experiments import stored, study_task
 from xai_lib.metrics.localisation_boxes import saliency_metric_of_boxes
 from xai_lib.studies.case import Case, explainer, measure, rows
@@ -107,7 +107,9 @@ def additivity_rows(case: Case, *, methods: Methods) -> pd.DataFrame:
         one = made[label]
         if "segments" in own:
             one = counted_once(one, segments.segment(own["segments"], case.inputs))
-        words = {"baseline": own.get("baseline", "uniform"), "n_baselines": own.get("n_samples", 1) if name == SHAP else 1}
+        baseline = own.get("baseline", "uniform")
+        count = own["n_samples"] if name == SHAP and baselines.is_random(baseline) else 1
+        words = {"baseline": baseline, "n_baselines": count}
         frames.append(
             measure(case, label, "completeness_gap", spread(case, one), name=COMPLETE, relative=True, seed=case.seed, **words)
         )
