@@ -1,11 +1,15 @@
 """Plans, the store in words, and the commands around them."""
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from xai_lib import data
+from xai_lib import data, studies
 from xai_lib.compendium import benchmark, cli, experiments, ledger, planning, storage, tasks
 from xai_lib.compendium.engine import Serial
 from xai_lib.compendium.experiments import given
@@ -173,3 +177,17 @@ def test_a_run_records_the_shards_it_used(store, stages, tmp_path, monkeypatch):
     assert record["extra"]["quarantined"] == [{"item": "x", "reason": "unreadable"}]
     assert record["made_with"] == tasks.made_with()
     ledger.clear()
+
+
+def test_a_worker_knows_every_task_of_every_study():
+    """A fresh process that imports the task list alone, against every function under `@study_task` in the source."""
+    folder = Path(studies.__file__).parent
+    written = {
+        name
+        for path in folder.glob("*.py")
+        for name in re.findall(r"^@study_task\([^\n]*\)\ndef (\w+)", path.read_text(), flags=re.MULTILINE)
+    }
+    assert {"panel_rows", "localisation_maps", "nested_maps"} <= written
+    code = "from xai_lib.compendium import task_list, tasks; print(' '.join(tasks.TASKS))"
+    known = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert written | {"train_net", "order_pixels"} <= set(known)
