@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from xai_lib import METHODS, compute, maps, toys
 from xai_lib.compendium import rules, study
+from xai_lib.compendium.experiments import without_pictures
 from xai_lib.compendium.results import checked
 from xai_lib.studies import wsol, wsol_checks, wsol_figures, wsol_rows, wsol_scores, wsol_tables
 from xai_lib.studies.case import Case, rows
@@ -287,3 +288,10 @@ def test_the_plan_is_what_the_notebook_asks_for():
         {"localisation_maps", "train_net", "localisation_scores", "small_net_rows", "alike_rows", "played_rows"}
         | {"additivity_rows", "crop_scores", "repeat_rows", "localisation_costs"}
     )
+
+
+def test_tables_need_no_pictures(case, scores):
+    light = without_pictures(case)
+    assert light.inputs.numel() == len(case.samples)
+    pd.testing.assert_frame_equal(wsol_rows.score_rows(light, scores), wsol_rows.score_rows(case, scores))
+    assert light.first(2).samples.ids == case.first(2).samples.ids

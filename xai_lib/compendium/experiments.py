@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -111,6 +112,15 @@ def work_of(case: Case, task: Callable[..., Any], **parameters: Any) -> Work:
         raise ConfigError(f"task {task.__name__!r}: this case was made by hand; open it by name with open_case")
     size = int(case.spec.get("shard", SHARD))
     return Work(task.__name__, case.spec, items_of(case), parameters, size, case.max_batch)
+
+
+def without_pictures(case: Case) -> Case:
+    """The same case with one value per image in place of its pixels: for tables, which need names and labels alone.
+
+    Parts of it (`Case.first`) then copy no pictures, however many tables are made.
+    """
+    samples = case.samples
+    return replace(case, samples=replace(samples, inputs=samples.inputs.flatten(1)[:, :1].clone(), masks=None))
 
 
 def study_task(*, label: str) -> Callable[[F], F]:
