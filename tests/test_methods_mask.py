@@ -245,7 +245,7 @@ def test_the_score_falls():
 def test_bad_requests_are_refused():
     x = seeded(1, 3, 6, 8)
     wrong = [
-        ({"iterations": 0}, "iterations=0: expected a whole number of at least 1"),
+        ({"iterations": 0}, "iterations=0: expected an integer of at least 1"),
         ({"iterations": 2.0}, "iterations=2.0"),
         ({"learning_rate": 0}, "learning_rate=0, beta=3.0: expected numbers above 0"),
         ({"beta": -1}, "beta=-1"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from xai_lib import METHODS, compute, maps, toys
+from xai_lib import METHODS, compute, maps, models, toys
 from xai_lib.compendium import rules, study
 from xai_lib.compendium.experiments import without_pictures
 from xai_lib.compendium.results import checked
@@ -295,3 +295,12 @@ def test_tables_need_no_pictures(case, scores):
     assert light.inputs.numel() == len(case.samples)
     pd.testing.assert_frame_equal(wsol_rows.score_rows(light, scores), wsol_rows.score_rows(case, scores))
     assert light.first(2).samples.ids == case.first(2).samples.ids
+
+
+def test_the_net_of_drawn_shapes_is_recorded_by_its_weights(monkeypatch):
+    net = toys.TinyNet()
+    monkeypatch.setattr(wsol, "trained", lambda case, seed: net)
+    made = wsol.shapes_case({"n_shapes": 4, "n_shapes_train": 8, "shapes_size": 16, "shapes_epochs": 1, "seed": 0})
+    assert made.model.weights_sha256 == models.state_sha256(net)
+    assert made.model.name == "small_resnet"
+    assert made.targets.tolist() == made.samples.targets.tolist()

@@ -11,8 +11,8 @@ from math import log
 import torch
 from torch import Tensor
 
+from xai_lib.checks import check_count
 from xai_lib.errors import ConfigError
-from xai_lib.segments import check_count
 
 Rule = tuple[int, ...]
 Seen = dict[Rule, tuple[Tensor, Tensor]]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xai_lib.checks import check_count
 from xai_lib.errors import ConfigError, InputError
 from xai_lib.registry import Registry
 from xai_lib.types import Spec
@@ -205,16 +206,6 @@ def boundaries(labels: Tensor) -> Tensor:
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     edge[:, :, :-1] |= labels[:, :, :-1] != labels[:, :, 1:]
     return edge
-
-
-def check_count(name: str, value: object, least: int = 1) -> None:
-    """Refuse a count that is no integer, or too small.
-
-    Raises:
-        ConfigError: `value` is no integer of at least `least`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name}={value!r}: expected an integer of at least {least}")
 
 
 def _each(inputs: Tensor, cut: Callable[[np.ndarray], np.ndarray]) -> Tensor:

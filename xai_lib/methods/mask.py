@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib import baselines
+from xai_lib.checks import check_count
 from xai_lib.compute import check_request, gradient_rows, score_rows
 from xai_lib.errors import ConfigError, InputError
 from xai_lib.randomness import image_generator
@@ -215,8 +216,7 @@ def _moved(pictures: Tensor, moves: Tensor) -> Tensor:
 
 
 def _check(iterations: int, learning_rate: float, l1: float, tv: float, beta: float, initial: str) -> None:
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-        raise ConfigError(f"iterations={iterations!r}: expected a whole number of at least 1")
+    check_count("iterations", iterations)
     if not learning_rate > 0 or not beta > 0:
         raise ConfigError(f"learning_rate={learning_rate!r}, beta={beta!r}: expected numbers above 0")
     if not l1 >= 0 or not tv >= 0:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from xai_lib import baselines
+from xai_lib.checks import check_count
 from xai_lib.compute import check_request, gradient_rows
 from xai_lib.errors import ConfigError
 from xai_lib.methods.expected import _references
@@ -91,7 +92,7 @@ def deep_shap(
     Differs from the shap package: there a random subset of the data is the same set of baselines for all images.
     """
     check_request(model, inputs, targets)
-    _check_count("n_baselines", n_baselines)
+    check_count("n_baselines", n_baselines)
     if n_baselines > 1 and not callable(baseline) and not baselines.is_random(baseline):
         raise ConfigError(
             f"n_baselines={n_baselines} with baseline {baseline!r}: it is the same image every time; "
@@ -145,7 +146,7 @@ def gradient_shap(
     tensor([[ 2.0000, -3.0000]])
     """
     check_request(model, inputs, targets)
-    _check_count("n_samples", n_samples)
+    check_count("n_samples", n_samples)
     if noise_fraction < 0 or (sigma is not None and sigma < 0):
         raise ConfigError(f"noise_fraction={noise_fraction}, sigma={sigma}: expected numbers of at least 0")
     inputs = inputs.detach()
@@ -177,11 +178,6 @@ def gradient_shap(
 
 def _as_rows(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (like.ndim - 1))
-
-
-def _check_count(name: str, count: Any) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ConfigError(f"{name}={count!r}: expected an integer of at least 1")
 
 
 def _mean_contributions(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from xai_lib import baselines
+from xai_lib.checks import check_count
 from xai_lib.compute import check_request, score_rows
 from xai_lib.errors import ConfigError, InputError
 from xai_lib.randomness import image_generator
@@ -137,7 +138,6 @@ def enlargement(side: int, grid: int) -> Tensor:
 
 def _check(n_masks: int, grid: int, p: float) -> None:
     for name, value in (("n_masks", n_masks), ("grid", grid)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"rise: {name}={value!r}, expected a whole number of at least 1")
+        check_count(name, value)
     if isinstance(p, bool) or not isinstance(p, int | float) or not 0 < p <= 1:
         raise ConfigError(f"rise: p={p!r}, expected a probability in (0, 1], such as 0.5")

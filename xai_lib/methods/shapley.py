@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from xai_lib import coalitions
+from xai_lib.checks import check_count
 from xai_lib.compute import check_request
 from xai_lib.errors import ConfigError
 from xai_lib.randomness import image_generator
 from xai_lib.registry import METHODS
-from xai_lib.segments import Segmentation, check_count, counts, segment, spread
+from xai_lib.segments import Segmentation, counts, segment, spread
 from xai_lib.types import Model, Spec
 
 MOST_SEGMENTS = 12

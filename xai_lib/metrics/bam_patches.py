@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from xai_lib import compute
+from xai_lib.checks import check_count
 from xai_lib.errors import ConfigError, InputError
-from xai_lib.metrics.checks import check_choice, check_count
+from xai_lib.metrics.checks import check_choice
 from xai_lib.types import Model
 
 

@@ -28,16 +28,6 @@ def check_attributions(attributions: Any, inputs: Tensor | None = None) -> None:
         raise InputError(f"attributions: inputs are on {inputs.device}, attributions on {attributions.device}")
 
 
-def check_count(name: str, value: int) -> None:
-    """Refuse a count below 1.
-
-    Raises:
-        ConfigError: `value` is no integer, or below 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name}={value!r}: expected an integer of at least 1")
-
-
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse a word that is not among the choices.
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from xai_lib import baselines, compute
-from xai_lib.metrics.checks import check_attributions, check_count, undefined_where
+from xai_lib.checks import check_count
+from xai_lib.metrics.checks import check_attributions, undefined_where
 from xai_lib.registry import METRICS
 from xai_lib.types import Model, Spec
 

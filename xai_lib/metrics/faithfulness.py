@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from xai_lib import agreement, baselines, compute, maps
-from xai_lib.metrics.checks import check_attributions, check_choice, check_count, undefined_where, without_order
+from xai_lib.checks import check_count
+from xai_lib.metrics.checks import check_attributions, check_choice, undefined_where, without_order
 from xai_lib.registry import METRICS
 from xai_lib.types import Model, Spec
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from xai_lib import maps
+from xai_lib.checks import check_count
 from xai_lib.errors import ConfigError, InputError
-from xai_lib.metrics.checks import check_attributions, check_count, undefined_where
+from xai_lib.metrics.checks import check_attributions, undefined_where
 from xai_lib.metrics.localisation import box_masks
 from xai_lib.metrics.localisation_boxes import unit_map
 from xai_lib.registry import METRICS

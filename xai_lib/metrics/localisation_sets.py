@@ -12,10 +12,11 @@ from torch import Tensor
 
 from xai_lib import maps
 from xai_lib.boxes import CONVENTIONS, best_iou
+from xai_lib.checks import check_count
 from xai_lib.component_tree import components
 from xai_lib.contour_tree import contour_boxes
 from xai_lib.errors import ConfigError, InputError
-from xai_lib.metrics.checks import check_attributions, check_choice, check_count
+from xai_lib.metrics.checks import check_attributions, check_choice
 from xai_lib.metrics.localisation_boxes import check_truth, unit_map
 
 

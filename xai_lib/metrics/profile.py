@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from xai_lib import compute, maps, randomness
+from xai_lib.checks import check_count
 from xai_lib.chunks import default_max_batch
 from xai_lib.errors import ConfigError
-from xai_lib.metrics.checks import check_attributions, check_choice, check_count, undefined_where
+from xai_lib.metrics.checks import check_attributions, check_choice, undefined_where
 from xai_lib.registry import METHODS
 from xai_lib.types import Method, Model
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from xai_lib import baselines, compute, maps, randomness
+from xai_lib.checks import check_count
 from xai_lib.errors import ConfigError, InputError
-from xai_lib.metrics.checks import check_attributions, check_choice, check_count, undefined_where, without_order
+from xai_lib.metrics.checks import check_attributions, check_choice, undefined_where, without_order
 from xai_lib.metrics.insertion_curves import SUBSTRATES, Substrate, composed, substrate
 from xai_lib.registry import BASELINES, METRICS
 from xai_lib.types import Model, Spec

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib import compute, hooks, maps
+from xai_lib.checks import check_count
 from xai_lib.errors import ModelError
-from xai_lib.metrics.checks import check_attributions, check_choice, check_count
+from xai_lib.metrics.checks import check_attributions, check_choice
 from xai_lib.metrics.profile import bound_explainer
 from xai_lib.randomness import key
 from xai_lib.registry import METRICS

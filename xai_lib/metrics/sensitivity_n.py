@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from xai_lib import agreement, compute, maps, randomness
+from xai_lib.checks import check_count
 from xai_lib.errors import ConfigError, InputError
-from xai_lib.metrics.checks import check_attributions, check_count, undefined_where, without_order
+from xai_lib.metrics.checks import check_attributions, undefined_where, without_order
 from xai_lib.metrics.insertion_curves import Substrate, composed, substrate
 from xai_lib.registry import METRICS
 from xai_lib.types import Model

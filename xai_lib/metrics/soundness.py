@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from xai_lib import compute, maps
+from xai_lib.checks import check_count
 from xai_lib.errors import ConfigError
-from xai_lib.metrics.checks import check_attributions, check_choice, check_count, undefined_where, without_order
+from xai_lib.metrics.checks import check_attributions, check_choice, undefined_where, without_order
 from xai_lib.metrics.insertion_curves import Substrate, composed, grid, substrate
 from xai_lib.metrics.profile import bound_explainer
 from xai_lib.registry import METRICS

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from xai_lib import data
+from xai_lib import data, models
 from xai_lib.compendium.benchmark import Stages, Work
 from xai_lib.compendium.experiments import stored, study_task, work_of
 from xai_lib.compendium.retraining import Plan
@@ -109,7 +109,7 @@ def shapes_case(p: Mapping[str, Any]) -> Case:
     """Pictures with exact masks, and a small ResNet that was trained on others of the kind; true classes are explained."""
     plan = shapes_plan(p)
     model = trained(plan.case, 0)
-    vars(model)["name"] = str(plan.net[0])
+    vars(model).update(name=str(plan.net[0]), weights_sha256=models.state_sha256(model))
     samples = plan.samples("test")
     return Case(model, samples, samples.targets, seed=p["seed"], prefix="shapes: ")
 
