@@ -189,6 +189,7 @@ def repository(root: Path, *, published: bool = True, local: bool = True) -> Pat
         part["chapters"] = [
             entry for entry in part["chapters"] if not entry["file"].startswith("notebooks/") or entry["file"].endswith(STUDY)
         ]
+    toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
     (root / "book" / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     (root / "notebooks").mkdir()
     (root / "notebooks" / f"{STUDY}.yml").write_text(yaml.safe_dump(study(), sort_keys=False))

@@ -25,6 +25,8 @@ from xai_lib.compendium.book_tokens import fill
 from xai_lib.errors import ConfigError, EngineError, StoreError
 
 ROOT = fixture.ROOT
+ELEMENTS = ["card", "question", "claims", "deviations", "parameters", "data", "results", "limits", "questions", "provenance"]
+ELEMENTS += ["references"]
 CONFIG_KEYS = {
     "title": str, "author": str, "copyright": str, "only_build_toc_files": bool, "bibtex_bibfiles": list,
     "execute": {"execute_notebooks": str, "stderr_output": str},
@@ -128,14 +130,30 @@ def test_bibliography_refuses(tmp_path: Path, entries: str, said: str):
 def test_chapter_has_its_elements_in_order(stage: Path):
     ids = [cell.id for cell in page(stage).cells]
     generated = [name.removeprefix("xai-") for name in ids if name.startswith("xai-")]
-    front, middle = ["card", "question", "claims", "deviations"], ["parameters", "data"]
-    assert generated == [*front, *middle, "results", "limits", "questions", "provenance", "references"]
+    assert generated == ELEMENTS
     assert ids[0] == "cell-0"
     assert ids.index("xai-parameters") == ids.index("cell-3") + 1  # cell 3 carries the tag after-method
     assert ids.index("xai-results") == ids.index("cell-9") + 1  # no cell carries after-results
     assert text(stage).count("\n# ") == 0
-    for element in (*front[1:], *middle, "results", "limits", "provenance", "references"):
+    for element in (name for name in ELEMENTS if name not in ("card", "questions")):
         assert f"({fixture.STUDY}-{element})=\n## " in text(stage)
+
+
+def test_a_lesson_has_no_elements_about_claims_and_is_on_no_board(tmp_path: Path):
+    root = fixture.repository(tmp_path / "repo", published=False, local=False)
+    path = root / "notebooks" / f"{fixture.STUDY}.yml"
+    path.write_text(yaml.safe_dump({**fixture.study(), "document": None, "claims": [], "deviations": []}))
+    notebook = fixture.notebook()
+    notebook.cells.pop()
+    fixture.write_run(root / "book" / "runs" / fixture.STUDY / "book", book=notebook, verdicts=[])
+    stage = book.stage(root, tmp_path / "stage")
+    generated = [cell.id for cell in page(stage).cells if cell.id.startswith("xai-")]
+    missing = {"xai-claims", "xai-deviations", "xai-results"}
+    assert generated == [f"xai-{name}" for name in ELEMENTS if f"xai-{name}" not in missing]
+    source = text(stage)
+    assert "Every number and figure of this page comes from this run" in source
+    assert "*Source:*" not in source and "This chapter tests" not in source and "verdict" not in source.lower()
+    assert fixture.study()["title"] not in (stage / "book" / "verdict_board.md").read_text()
 
 
 def test_results_go_after_the_tagged_cell(tmp_path: Path):

@@ -188,8 +188,15 @@ CHANGES = [
     ({"minutes": {"smoke": 3}}, r"minutes.smoke: found 3, but profiles.smoke.minutes is 0.1"),
     ({"minutes": {"smok": 3}}, "did you mean 'smoke'"),
     ({"claims": tiny_study.CONTENT["claims"][:1] * 2}, "ids repeat in A1, A1"),
-    ({"document": None}, "document: found None"),
+    ({"document": None}, "document: missing, and required where there are claims or deviations"),
+    ({"document": 5}, "document: found 5"),
 ]
+
+
+def test_a_study_file_without_document_is_a_lesson(tmp_path: Path) -> None:
+    lesson = study.load("tiny", place=tiny_study.write(tmp_path, document=None, claims=[]))
+    assert lesson.document is None
+    assert study.load("tiny", place=tiny_study.write(tmp_path / "other")).document is not None
 
 
 @pytest.mark.parametrize(("change", "message"), CHANGES)

@@ -29,7 +29,7 @@ def card(study: Study, run: Run, *, stale: str, downloads: Mapping[str, str]) ->
         "Executed": f"{str(record['finished'])[:10]}",
         "Runtime": duration(record["seconds"]),
         "Device": f"{record.get('device', 'unknown')}, {record.get('threads', '?')} threads",
-        "Document": cite(study, style="plain"),
+        **({} if lesson(study) else {"Document": cite(study, style="plain")}),
     }
     lines = "\n".join(f"<div><dt>{name}</dt><dd>{html.escape(str(value))}</dd></div>" for name, value in facts.items())
     buttons = " ".join(f"{{download}}`{text} <{path}>`" for text, path in downloads.items())
@@ -47,7 +47,14 @@ def card(study: Study, run: Run, *, stale: str, downloads: Mapping[str, str]) ->
     )
 
 
+def lesson(study: Study) -> bool:
+    """Whether a study file has no source document: it tests no claim, and its page has no elements 3, 4 and 10."""
+    return study.get("document") is None
+
+
 def _answer(study: Study, run: Run) -> str:
+    if lesson(study):
+        return '<p class="xai-headline">Every number and figure of this page comes from this run</p>'
     if run.exploratory:
         return '<p class="xai-headline">Exploratory run: not a verdict</p>'
     if not decides(study, run):
@@ -75,7 +82,7 @@ def question(study: Study, run: Run) -> str:
     parts = [
         f"**{str(study['question']).strip()}**",
         str(study.get("why") or "").strip(),
-        f"*Source:* {cite(study)}, “{(study.get('document') or {}).get('title', '')}”.",
+        "" if lesson(study) else f"*Source:* {cite(study)}, “{study['document']['title']}”.",
         f"*Minutes of computing by profile:* {minutes}." if minutes else "",
         f"*You should know*\n\n{before}" if before else "",
         f"*After this chapter you can*\n\n{goals}" if goals else "",
@@ -85,6 +92,8 @@ def question(study: Study, run: Run) -> str:
 
 def claims(study: Study, run: Run) -> str:
     """Element 3: what the document says and how each claim is decided, as fixed in the study file before the run."""
+    if lesson(study):
+        return ""
     listed = study.get("claims") or []
     if not listed:
         return section(run.prefix, "claims", "Claims", "This chapter tests no claim of a document; it reports observations.")
@@ -126,6 +135,8 @@ def reported(claim: Mapping[str, Any]) -> str:
 
 def deviations(study: Study, run: Run) -> str:
     """Element 4: what we did otherwise, and what that may change."""
+    if lesson(study):
+        return ""
     rows = [(d["what"], d["document"], d["here"], d["reason"], d["effect"]) for d in study.get("deviations") or []]
     body = table(["What", "Document", "Here", "Reason", "Expected effect"], rows) if rows else "None known."
     return section(run.prefix, "deviations", "Deviations from the document", body)
@@ -172,8 +183,9 @@ def _other_value(study: Study, run: Run) -> str:
     if name is None:
         return ""
     again = f"{command(run)} -p {name}={yaml_value((declared[name] or {}).get('default'))}"
+    but = "" if lesson(study) else ", which gives numbers but no verdict"
     return (
-        "Another value of any parameter makes an exploratory run, which gives numbers but no verdict:\n\n"
+        f"Another value of any parameter makes an exploratory run{but}:\n\n"
         f"```bash\n{again}\n```\n\n"
     )
 

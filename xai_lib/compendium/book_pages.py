@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xai_lib.compendium import book_registry
-from xai_lib.compendium.book_cells import Study, claim_target, reported
+from xai_lib.compendium.book_cells import Study, claim_target, lesson, reported
 from xai_lib.compendium.book_runs import Run
 from xai_lib.compendium.book_sweeps import SweepPage
 from xai_lib.compendium.book_words import VERDICTS, badge, cell, code, duration, headline, interval, number, table, tally
@@ -66,7 +66,7 @@ def verdict_board(book: Book) -> str:
     """One row per study and a total, with the number of claims for each verdict."""
     rows: list[list[Any]] = []
     every: list[Mapping[str, Any]] = []
-    for name, study in book.studies.items():
+    for name, study in _tested(book).items():
         run = book.chapters.get(name)
         verdicts = run.verdicts if run else [{"verdict": "not tested"} for _ in study.get("claims") or []]
         every += verdicts
@@ -78,6 +78,11 @@ def verdict_board(book: Book) -> str:
     return f"**{headline(every)}.**\n\n{table(['Study', 'Claims', 'Verdicts'], rows)}"
 
 
+def _tested(book: Book) -> dict[str, Study]:
+    """The studies that test a document; lessons do not."""
+    return {name: study for name, study in book.studies.items() if not lesson(study)}
+
+
 def _counts(verdicts: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(f"{badge(name, count=count)}" for name, count in tally(verdicts).items() if count)
 
@@ -85,7 +90,7 @@ def _counts(verdicts: Sequence[Mapping[str, Any]]) -> str:
 def claim_board(book: Book) -> str:
     """Every claim of every study with its verdict; each row leads to the claim."""
     parts = []
-    for name, study in book.studies.items():
+    for name, study in _tested(book).items():
         run = book.chapters.get(name)
         found = {str(v["id"]): v for v in run.verdicts} if run else {}
         rows = []

@@ -4,13 +4,15 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xai_lib.compendium.book_cells import Study, cite, claim_target, command, reported, section
+from xai_lib.compendium.book_cells import Study, cite, claim_target, command, lesson, reported, section
 from xai_lib.compendium.book_runs import Run, decides
 from xai_lib.compendium.book_words import badge, code, duration, headline, interval, number, table
 
 
 def results(study: Study, run: Run) -> str:
     """Element 10: claim by claim, what the document reports, what we found, and how that was decided."""
+    if lesson(study):
+        return ""
     if run.exploratory:
         return section(
             run.prefix, "results", "Results against the document",
@@ -111,12 +113,14 @@ def history(study: Study, run: Run, runs: Sequence[Run]) -> str:
     rows = [
         (code(other.record["run_id"]), other.profile, str(other.record["finished"])[:10],
          code(str(other.record.get("commit") or "unknown")[:12]),
-         headline(other.verdicts) if decides(study, other) else "no verdict")
+         *([] if lesson(study) else [headline(other.verdicts) if decides(study, other) else "no verdict"]))
         for other in runs
     ]  # fmt: skip
-    past = table(["Run", "Profile", "Date", "Commit", "Verdicts"], rows) if rows else "No published run yet."
+    head = ["Run", "Profile", "Date", "Commit", *([] if lesson(study) else ["Verdicts"])]
+    past = table(head, rows) if rows else "No published run yet."
+    tested = "" if lesson(study) else f"This chapter tests {cite(study)}. "
     body = (
-        f"This chapter tests {cite(study)}. Works cited on this page are listed under {{doc}}`/book/references`.\n\n"
+        f"{tested}Works cited on this page are listed under {{doc}}`/book/references`.\n\n"
         f"### Published runs of this study\n\n{past}\n\n"
         "A published number that changes is an entry of the {doc}`/book/changelog`."
     )

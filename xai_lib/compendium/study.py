@@ -102,12 +102,15 @@ class Resolved:
 
 
 class Study(_Frozen):
-    """A study file, checked. `name` is the file's stem; its notebook lies beside it."""
+    """A study file, checked. `name` is the file's stem; its notebook lies beside it.
+
+    One without `document` is a lesson: it explains or shows something, and tests no claim.
+    """
 
     name: str
     path: Path
     title: str
-    document: Document
+    document: Document | None = None
     question: str
     why: str
     minutes: dict[str, float] = {}
@@ -141,6 +144,8 @@ class Study(_Frozen):
     def _consistent(self) -> "Study":
         if SMOKE not in self.profiles:
             raise ConfigError(f"profiles: found {', '.join(self.profiles) or 'none'}, expected a profile {SMOKE!r}")
+        if self.document is None and (self.claims or self.deviations):
+            raise ConfigError("document: missing, and required where there are claims or deviations; a lesson has neither")
         ids = [claim.id for claim in self.claims]
         if len(set(ids)) != len(ids):
             raise ConfigError(f"claims: ids repeat in {', '.join(ids)}; each claim needs its own")
