@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from xai_lib.compendium import defects
-from xai_lib.compendium.defects import DEFECTS, Shown, of_quantus
+from xai_lib.compendium.catalogue import Shown
+from xai_lib.compendium.defects import DEFECTS, of_quantus
 from xai_lib.errors import ConfigError
 
 
 def cases():
     for number, one in DEFECTS.items():
-        reason = f"{number}, {one.library} {one.version}: {one.what}"
+        reason = f"{number}, {one.source} {one.version}: {one.what}"
         yield pytest.param(one, id=number, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
 
 
@@ -33,9 +34,9 @@ def test_every_defect_is_described_and_its_script_can_be_read():
     for one in DEFECTS.values():
         assert len(one.what) > 30, one.number
         assert (one.what[-1], one.here[-1]) == (".", "."), one.number
-        assert "Shown(" in one.source.splitlines()[-1], one.number
-        assert not {"@defect", '"""'} & set(one.source.split()), one.number
-        assert len(one.source.splitlines()) <= 16, one.number
+        assert "Shown(" in one.code.splitlines()[-1], one.number
+        assert not {"@defect", '"""'} & set(one.code.split()), one.number
+        assert len(one.code.splitlines()) <= 16, one.number
 
 
 def test_a_script_leaves_generators_warnings_and_output_alone(capsys, recwarn):
@@ -63,7 +64,7 @@ def test_answers_are_compared_as_numbers_lists_or_texts(right, found, agree):
 def test_a_number_is_entered_once():
     with pytest.raises(ValueError, match="D9 is entered twice: trapezoid and again"):
 
-        @defects.defect("D9", "captum", here="Nothing.")
+        @defects.DEFECTS.enter("D9", "captum", here="Nothing.")
         def again():
             """Nothing."""
 
@@ -92,19 +93,19 @@ def test_d19_is_right_with_the_value_zero():
 
 
 def test_the_page_has_every_script_of_the_libraries_that_were_asked_for(monkeypatch):
-    from xai_lib.studies import library_defects as page
+    from xai_lib.studies import catalogue_pages as page
 
     displayed = []
     monkeypatch.setattr(page, "display", lambda data, raw: displayed.append(data["text/markdown"]))
-    found = page.run(["lime"])
+    found = page.run(DEFECTS, ["lime"])
     assert list(found) == ["D15", "D21"]
-    page.scripts(found, "lime")
-    page.scripts(found, "captum")
+    page.scripts(found, "lime", there="found")
+    page.scripts(found, "captum", there="found")
     assert displayed[0].count(":::{dropdown}") == 2
     assert "explainer = LimeTabularExplainer(" in displayed[0]
     assert "Right: [0]. Found: [1]." in displayed[0]
     assert displayed[1] == "Not asked for in this run."
     rows = page.rows(found)
     assert rows[["method", "value"]].to_numpy().tolist() == [["D15", 0.0], ["D21", 0.0]]
-    with pytest.raises(ConfigError, match="unknown library 'capitum': did you mean 'captum'"):
-        page.run(["capitum"])
+    with pytest.raises(ConfigError, match="unknown source of this catalogue 'capitum': did you mean 'captum'"):
+        page.run(DEFECTS, ["capitum"])

@@ -1,129 +1,14 @@
 """Where the libraries underneath are silently wrong: one short script each, with the right answer beside theirs.
 
-    for each in DEFECTS.values():
-        shown = each.run()          # Shown(right=[6.0, 3.0], found=[5.4, 2.7])
-
 Every script is run by a strict expected-failure test, so that a release that repairs one is noticed, and by the book's page
 about them. They are said with respect: all of these libraries are better than what we would have without them.
 """
 
-import contextlib
-import importlib.metadata
-import inspect
-import io
-import logging
-import textwrap
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from xai_lib.compendium.catalogue import Catalogue, Shown
 
-import numpy as np
-import torch
-
-RELATIVE = 1e-3
-"""Relative difference up to which two numbers are the same answer."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """The right answer and what the library gives: numbers, lists of numbers, truth values or texts."""
-
-    right: Any
-    found: Any
-
-    @property
-    def agree(self) -> bool:
-        """Whether the library is right (numbers up to RELATIVE)."""
-        return _same(self.right, self.found)
-
-
-@dataclass(frozen=True)
-class Defect:
-    """One defect.
-
-    number   as in the list of defects, D1...
-    library  its distribution name
-    here     what this project does instead
-    script   the function that shows it; its docstring says what the library does
-    """
-
-    number: str
-    library: str
-    here: str
-    script: Callable[[], Shown]
-
-    @property
-    def what(self) -> str:
-        """What the library does, and why that is not what its users expect."""
-        return " ".join((self.script.__doc__ or "").split())
-
-    @property
-    def version(self) -> str:
-        """The installed version of the library."""
-        return importlib.metadata.version(self.library)
-
-    @property
-    def source(self) -> str:
-        """The script's lines, without the head and the docstring that its page shows elsewhere."""
-        text = inspect.getsource(self.script).split('"""', 2)[2]
-        return textwrap.dedent(text).strip()
-
-    def run(self) -> Shown:
-        """Run the script, silent and with every global generator put back."""
-        with _quiet():
-            return self.script()
-
-
-DEFECTS: dict[str, Defect] = {}
-"""By number, in the order in which they are shown."""
-
-
-def defect(number: str, library: str, *, here: str) -> Callable[[Callable[[], Shown]], Callable[[], Shown]]:
-    """Decorator: enter a script.
-
-    Raises:
-        ValueError: the number is taken.
-    """
-
-    def enter(script: Callable[[], Shown]) -> Callable[[], Shown]:
-        if number in DEFECTS:
-            raise ValueError(f"defect {number} is entered twice: {DEFECTS[number].script.__name__} and {script.__name__}")
-        DEFECTS[number] = Defect(number, library, here, script)
-        return script
-
-    return enter
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    numbers = np.random.get_state()  # noqa: NPY002
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            torch.random.fork_rng(devices=[]),
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            torch.manual_seed(0)
-            np.random.seed(0)  # noqa: NPY002
-            yield
-    finally:
-        logging.disable(level)
-        np.random.set_state(numbers)  # noqa: NPY002
-
-
-def _same(right: Any, found: Any) -> bool:
-    if isinstance(right, list | tuple):
-        alike = isinstance(found, list | tuple) and len(right) == len(found)
-        return alike and all(_same(a, b) for a, b in zip(right, found, strict=True))
-    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in (right, found)]
-    if all(numbers):
-        return bool(np.isclose(found, right, rtol=RELATIVE, atol=1e-9, equal_nan=True))
-    return type(right) is type(found) and bool(right == found)
-
+DEFECTS = Catalogue()
+defect = DEFECTS.enter
 
 from xai_lib.compendium.defects import of_captum, of_others, of_quantus  # noqa: E402, F401
+
+__all__ = ["DEFECTS", "Shown", "defect"]
