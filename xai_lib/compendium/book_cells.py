@@ -184,10 +184,7 @@ def _other_value(study: Study, run: Run) -> str:
         return ""
     again = f"{command(run)} -p {name}={yaml_value((declared[name] or {}).get('default'))}"
     but = "" if lesson(study) else ", which gives numbers but no verdict"
-    return (
-        f"Another value of any parameter makes an exploratory run{but}:\n\n"
-        f"```bash\n{again}\n```\n\n"
-    )
+    return f"Another value of any parameter makes an exploratory run{but}:\n\n```bash\n{again}\n```\n\n"
 
 
 def data_card(run: Run) -> str:
