@@ -11,7 +11,7 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -85,6 +85,26 @@ class Deviation(_Frozen):
     effect: str
 
 
+class Control(_Frozen):
+    """A score that the page of controls shows: what maps that know no model get, beside what methods get.
+
+    title     what the score is, for readers
+    metric    its name in the results
+    better    whether larger or smaller values are
+    controls  labels of maps that know no model
+    methods   labels that they are compared with
+    dataset, model  where results hold more than one
+    """
+
+    title: str
+    metric: str
+    better: Literal["larger", "smaller"] = "larger"
+    controls: tuple[str, ...] = Field(min_length=1)
+    methods: tuple[str, ...] = Field(min_length=1)
+    dataset: str | None = None
+    model: str | None = None
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A complete set of parameters.
@@ -120,6 +140,7 @@ class Study(_Frozen):
     profiles: dict[str, Profile]
     claims: tuple[Claim, ...] = ()
     deviations: tuple[Deviation, ...] = ()
+    controls: tuple[Control, ...] = ()
     limits: tuple[str, ...] = ()
     questions: tuple[Any, ...] = ()
 
