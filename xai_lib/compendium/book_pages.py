@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xai_lib.compendium import book_controls, book_registry
+from xai_lib.compendium import book_controls, book_reference, book_registry
 from xai_lib.compendium.book_cells import Study, claim_target, lesson, reported
 from xai_lib.compendium.book_runs import Run
 from xai_lib.compendium.book_sweeps import SweepPage
@@ -178,6 +178,9 @@ BLOCKS: dict[str, Callable[[Book], str]] = {
     "local_runs": local_runs,
     "commands": commands,
     "changelog": changelog,
+    "parameters": lambda book: book_reference.parameters(book.studies),
+    "execution": lambda book: book_reference.execution(book.studies, book.ledger),
+    "method_table": lambda book: book_reference.methods(),
     "controls": lambda book: book_controls.page(book.studies, book.chapters),
     **{kind: partial(_functions, kind) for kind in ("methods", "metrics", "baselines", "scores")},
     "data_sets": lambda book: book_registry.data_sets(book.keys),
