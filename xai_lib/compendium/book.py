@@ -29,6 +29,7 @@ from xai_lib.compendium import (
     book_assets,
     book_bibliography,
     book_cells,
+    book_glossary,
     book_notebook,
     book_runs,
     book_sphinx,
@@ -104,9 +105,10 @@ def stage(root: Path, target: Path, *, local: bool = True) -> Path:
             }
         )
     for page in sorted(target.rglob("*.md")):
-        page.write_text(
-            fill_blocks(page.read_text(encoding="utf-8"), book, page.relative_to(target).as_posix()), encoding="utf-8"
-        )
+        name, text = page.relative_to(target).as_posix(), page.read_text(encoding="utf-8")
+        if name.startswith("book/") and name != book_glossary.PAGE:
+            (text,) = book_glossary.link([text], book.terms)
+        page.write_text(fill_blocks(text, book, name), encoding="utf-8")
     (target / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
     return target
 
@@ -144,7 +146,9 @@ def collect(root: Path, toc: dict[str, Any], *, local: bool) -> Book:
     left_out = [book_notebook.scrub(line, root) for line in left_out]
     clean = {name: _scrubbed(run, root) for name, run in chapters.items()}
     ledger, shown = [_scrubbed(run, root) for run in ledger], [_scrubbed(run, root) for run in shown]
-    return Book(root, studies, clean, ledger, shown, left_out=left_out, keys=frozenset(keys))
+    glossary = root / book_glossary.PAGE
+    terms = book_glossary.terms(glossary.read_text(encoding="utf-8")) if glossary.is_file() else []
+    return Book(root, studies, clean, ledger, shown, left_out=left_out, keys=frozenset(keys), terms=tuple(terms))
 
 
 def chapter(study: Study, run: Run, book: Book, downloads: dict[str, str]) -> nbformat.NotebookNode:
@@ -153,6 +157,7 @@ def chapter(study: Study, run: Run, book: Book, downloads: dict[str, str]) -> nb
     book_notebook.fold(page)
     book_notebook.lift_figures(page)
     book_notebook.prefix_labels(page, run.prefix)
+    book_notebook.link_terms(page, book.terms)
     book_notebook.fill_tokens(page, run.results(), run.record)
     sources = [f"{{download}}`{text} <{path}>`" for text, path in downloads.items()]
     runs = [other for other in book.ledger if other.study == run.study]

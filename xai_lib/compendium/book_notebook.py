@@ -10,12 +10,13 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from xai_lib.compendium.book_glossary import link
 from xai_lib.compendium.book_tokens import fill
 from xai_lib.compendium.notebooks import nbformat
 from xai_lib.errors import StoreError
@@ -150,6 +151,13 @@ def _renamed(text: str, new: Mapping[str, str]) -> str:
         text = re.sub(rf"\]\(#{name}\)", f"](#{label})", text)
         text = re.sub(rf"(\{{(?:numref|ref|eq)\}}`(?:[^`]*<)?){name}(>?`)", rf"\1{label}\2", text)
     return text
+
+
+def link_terms(notebook: nbformat.NotebookNode, terms: Sequence[str]) -> None:
+    """The first use of each term of the glossary in the notebook's text becomes a link."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    for cell, text in zip(cells, link([cell.source for cell in cells], terms), strict=True):
+        cell.source = text
 
 
 def fill_tokens(notebook: nbformat.NotebookNode, results: pd.DataFrame, record: Mapping[str, Any]) -> None:

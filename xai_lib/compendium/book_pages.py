@@ -31,6 +31,7 @@ class Book:
     sweeps     sweeps of this machine with a page
     left_out   why other local runs and sweeps are not shown
     keys       citation keys of references.bib
+    terms      entries of the glossary
     """
 
     root: Path
@@ -41,6 +42,7 @@ class Book:
     sweeps: Sequence[SweepPage] = ()
     left_out: Sequence[str] = ()
     keys: frozenset[str] = field(default_factory=frozenset)
+    terms: tuple[str, ...] = ()
 
 
 def fill_blocks(text: str, book: Book, page: str) -> str:
