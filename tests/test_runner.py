@@ -118,7 +118,7 @@ def test_verification_sees_what_papermill_calls_completed(published: tuple[Path,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"publish": True}, "smoke cannot be published; profiles with verdicts: book"),
+        ({"publish": True}, "smoke cannot be published; profiles that can be: book"),
         ({"profile": "book", "overrides": {"shift": "2"}, "publish": True}, "exploratory run cannot be published"),
         ({"profile": "bok"}, "did you mean 'book'"),
         ({"overrides": {"n_image": "2"}}, "did you mean 'n_images'"),

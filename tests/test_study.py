@@ -196,6 +196,11 @@ CHANGES = [
 def test_a_study_file_without_document_is_a_lesson(tmp_path: Path) -> None:
     lesson = study.load("tiny", place=tiny_study.write(tmp_path, document=None, claims=[]))
     assert lesson.document is None
+    assert lesson.publishable == ["book"]
+    other = {**tiny_study.CONTENT["profiles"], "book": {**tiny_study.CONTENT["profiles"]["book"], "verdicts": False}}
+    assert study.load("tiny", place=tiny_study.write(tmp_path / "none", profiles=other)).publishable == []
+    lesson = study.load("tiny", place=tiny_study.write(tmp_path / "all", document=None, claims=[], profiles=other))
+    assert lesson.publishable == ["book"]
     assert study.load("tiny", place=tiny_study.write(tmp_path / "other")).document is not None
 
 

@@ -35,15 +35,15 @@ def prepare(
 
     Raises:
         ConfigError: unknown study, profile or parameter; a value that does not fit; a notebook that disagrees with its study
-            file; or a publication of something that gives no verdicts.
+            file; or a publication of a run that the book does not show.
     """
     loaded = study if isinstance(study, Study) else load(study, place=root)
     resolved = loaded.resolve(profile, overrides)
     loaded.check_notebook()
-    if publish and (resolved.profile is None or not loaded.profiles[resolved.profile].verdicts):
-        known = ", ".join(name for name, own in loaded.profiles.items() if own.verdicts) or "none"
+    if publish and resolved.profile not in loaded.publishable:
+        known = ", ".join(loaded.publishable) or "none"
         raise ConfigError(
-            f"--publish: {resolved.profile or 'an exploratory run'} cannot be published; profiles with verdicts: {known}"
+            f"--publish: {resolved.profile or 'an exploratory run'} cannot be published; profiles that can be: {known}"
         )
     return loaded, resolved
 

@@ -184,6 +184,12 @@ class Study(_Frozen):
         """The study's notebook, beside its study file."""
         return self.path.with_suffix(".ipynb")
 
+    @property
+    def publishable(self) -> list[str]:
+        """The profiles whose runs the book shows: those with verdicts; of a lesson, all but smoke."""
+        lesson = self.document is None
+        return [name for name, own in self.profiles.items() if own.verdicts or (lesson and name != SMOKE)]
+
     def profile_values(self, profile: str) -> dict[str, Any]:
         """Every parameter's value under a profile, converted; registered names are not looked up yet.
 
