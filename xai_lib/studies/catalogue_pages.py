@@ -32,11 +32,11 @@ def run(catalogue: Catalogue, sources: Sequence[str]) -> Found:
 def answer(value: Any) -> str:
     """An answer as a reader reads it.
 
-    >>> answer([5.3999996, 2.7]), answer(True), answer(float("inf")), answer("an error"), answer([False])
-    ('[5.4, 2.7]', 'true', 'infinite', 'an error', '[false]')
+    >>> answer([5.3999996, 2.7]), answer(True), answer(float("inf")), answer("an error"), answer([])
+    ('[5.4, 2.7]', 'true', 'infinite', 'an error', 'none')
     """
     if isinstance(value, list):
-        return f"[{', '.join(map(answer, value))}]"
+        return f"[{', '.join(map(answer, value))}]" if value else "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -45,7 +45,7 @@ def answer(value: Any) -> str:
 
 
 def overview(found: Found, *, name: str, there: str) -> None:
-    """Display every entry: what is wrong, the right answer, what is there, and what is done here.
+    """Display every entry: what is wrong, the right answer, and what is there.
 
     Args:
         name: label of the table.
@@ -58,7 +58,6 @@ def overview(found: Found, *, name: str, there: str) -> None:
             "what": one.what,
             "right": answer(shown.right),
             there: answer(shown.found),
-            "here": one.here,
         }
         for number, (one, shown) in found.items()
     ]
@@ -69,7 +68,7 @@ def scripts(found: Found, source: str, *, there: str) -> None:
     """Display the scripts of one source, folded."""
     parts = [
         f":::{{dropdown}} {number}: {one.what}\n```python\n{one.code}\n```\n"
-        f"Right: {answer(shown.right)}. {there.capitalize()}: {answer(shown.found)}.\n:::"
+        f"Right: {answer(shown.right)}. {there.capitalize()}: {answer(shown.found)}. *Here:* {one.here}\n:::"
         for number, (one, shown) in found.items()
         if one.source == source
     ]
