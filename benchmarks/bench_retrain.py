@@ -106,7 +106,7 @@ def measure(n: int, trainings: int, repeats: int) -> dict[str, Any]:
         for name in ("loader", "pictures"):
             found[name].append(loop(pictures, plan.samples("train").targets, seeds, name == "pictures"))
     return {
-        "benchmark": f"{trainings} trainings of {RECIPE['epochs']} epochs over {n} digits, grid on {workers} cores against a loop",
+        "benchmark": f"{trainings} trainings, {RECIPE['epochs']} epochs over {n} digits, grid on {workers} cores or a loop",
         "seconds": {name: [round(s, 2) for s in values] for name, values in found.items()},
         "ms_per_step": {name: round(1e3 * float(np.median(v)) / steps, 2) for name, v in found.items()},
         "speedup": {name: ratio(found[name], found["grid"]) for name in ("loader", "pictures")},

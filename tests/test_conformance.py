@@ -25,6 +25,7 @@ QUICK = {
     "guided_integrated_gradients": {"steps": 6},
     "kernel_shap": {"segments": {"grid": {"rows": 2, "columns": 3}}, "n_samples": 20},
     "lime_image": {"segments": {"grid": {"rows": 2, "columns": 3}}, "n_samples": 20},
+    "lime_tabular": {"n_samples": 20},
     "meaningful_perturbation": {"iterations": 4},
     "rise": {"n_masks": 8},
     "smoothgrad": {"n_samples": 3},

@@ -11,7 +11,7 @@ from torch import nn
 
 from xai_lib import compute, data, models
 from xai_lib.errors import ConfigError, InputError, ModelError
-from xai_lib.models import cifar_nets, efficientnet, folding, torchvision_nets
+from xai_lib.models import cifar_conv, cifar_nets, digit_nets, efficientnet, folding, torchvision_nets
 from xai_lib.models.sources import source_of
 from xai_lib.models.training import accuracy
 from xai_lib.models.wrapper import Normalise, PixelModel, state_sha256
@@ -179,7 +179,7 @@ def test_state_sha256_sees_every_bit_and_name():
 
 def test_registry_and_listing_agree():
     rows = {row["name"]: row for row in models.listing()}
-    assert set(rows) == set(MODELS) == {*LITES, *OTHERS, "mnist_cnn", *cifar_nets.NAMES}
+    assert set(rows) == set(MODELS) == {*LITES, *OTHERS, "mnist_cnn", *digit_nets.NAMES, *cifar_nets.NAMES, *cifar_conv.NAMES}
     assert all(rows[name]["available"] and not rows[name]["needs_weights"] for name in [*LITES, "mnist_cnn"])
     assert all(rows[name]["needs_weights"] for name in OTHERS)
 

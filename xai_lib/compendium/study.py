@@ -11,14 +11,14 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from xai_lib.compendium.parameters import Parameter, inside
 from xai_lib.compendium.results import COLUMNS, read_results, save_results
-from xai_lib.compendium.rules import Rule
 from xai_lib.compendium.sources import notebook_defaults, read_yaml
+from xai_lib.compendium.study_parts import Claim, Control, Deviation, Document, Frozen, Profile
 from xai_lib.errors import ConfigError, unknown
 
 __all__ = ["COLUMNS", "Claim", "Profile", "Resolved", "Study", "load", "names", "notebook_defaults", "read_results"]
@@ -26,83 +26,6 @@ __all__ += ["read_yaml", "root", "save_results"]
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 SMOKE = "smoke"
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Document(_Frozen):
-    """The source document of a study; `cite` is its key in book/references.bib."""
-
-    id: str
-    title: str
-    authors: str | tuple[str, ...]
-    year: int
-    cite: str
-
-
-class Profile(_Frozen):
-    """A registered set of parameters.
-
-    minutes   expected on the machine the profile is meant for; three times this is the run's limit
-    verdicts  whether its results are large enough to judge the claims
-    needs     data sets that are not packaged
-    values    parameters that differ from their defaults
-    """
-
-    minutes: float = Field(gt=0)
-    verdicts: bool
-    needs: tuple[str, ...] = ()
-    values: dict[str, Any] = {}
-
-
-class Published(_Frozen):
-    """What the document reports: in words, and as numbers by the label of the condition."""
-
-    text: str
-    values: dict[str, float] = {}
-
-
-class Claim(_Frozen):
-    """One claim, where it stands in the document, and the rule that decides it."""
-
-    id: str
-    where: str
-    statement: str
-    metric: str
-    published: Published
-    rule: Rule
-
-
-class Deviation(_Frozen):
-    """Where the study differs from the document, why, and what that is expected to change."""
-
-    what: str
-    document: str
-    here: str
-    reason: str
-    effect: str
-
-
-class Control(_Frozen):
-    """A score that the page of controls shows: what maps that know no model get, beside what methods get.
-
-    title     what the score is, for readers
-    metric    its name in the results
-    better    whether larger or smaller values are
-    controls  labels of maps that know no model
-    methods   labels that they are compared with
-    dataset, model  where results hold more than one
-    """
-
-    title: str
-    metric: str
-    better: Literal["larger", "smaller"] = "larger"
-    controls: tuple[str, ...] = Field(min_length=1)
-    methods: tuple[str, ...] = Field(min_length=1)
-    dataset: str | None = None
-    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +44,7 @@ class Resolved:
     base: str
 
 
-class Study(_Frozen):
+class Study(Frozen):
     """A study file, checked. `name` is the file's stem; its notebook lies beside it.
 
     One without `document` is a lesson: it explains or shows something, and tests no claim.
@@ -133,7 +56,7 @@ class Study(_Frozen):
     document: Document | None = None
     question: str
     why: str
-    minutes: dict[str, float] = {}
+    minutes: dict[str, float] = Field(default_factory=dict)
     prerequisites: tuple[str, ...] = ()
     goals: tuple[str, ...] = ()
     parameters: dict[str, Parameter]

@@ -10,7 +10,7 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -181,20 +181,26 @@ def write(folder: Path, card: dict[str, Any], net: nn.Module) -> dict[str, Any]:
     return card
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of the command."""
-    parser = argparse.ArgumentParser(prog="python -m xai_lib.models.recipes", description=__doc__)
-    parser.add_argument("name", help=f"one of: {', '.join(RECIPES)}")
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    known: Mapping[str, Callable[..., dict[str, Any]]] = RECIPES,
+    program: str = "xai_lib.models.recipes",
+    about: str | None = __doc__,
+) -> int:
+    """Entry point of the command; `known`, `program` and `about` are those of another module of recipes."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=about)
+    parser.add_argument("name", help=f"one of: {', '.join(known)}")
     parser.add_argument("--output", type=Path, default=CHECKPOINTS, help="folder, default data/checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:
-        if given.name not in RECIPES:
-            raise unknown("recipe", given.name, RECIPES)
+        if given.name not in known:
+            raise unknown("recipe", given.name, known)
         if given.seed < 0:
             raise ConfigError(f"seed={given.seed}: expected at least 0")
-        card = RECIPES[given.name](given.output, seed=given.seed)
+        card = known[given.name](given.output, seed=given.seed)
     except XaiError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from xai_lib.errors import ConfigError
 from xai_lib.imagenet_classes import imagenet_classes
+from xai_lib.models import cifar_conv as cifar_conv  # registers models
+from xai_lib.models import digit_nets as digit_nets  # registers models
 from xai_lib.models import efficientnet, nets
 from xai_lib.models.sources import imagenet_traits, state_of
 from xai_lib.models.weights import fill
