@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from xai_lib import features
 from xai_lib.compendium.errata import Shown, erratum
 
 
@@ -61,3 +62,13 @@ def unlucky_draw() -> Shown:
     bounds = np.arange(0.0, 90.0, 0.01)
     reports = [bounds[np.argmax(np.abs(generator.uniform(-bounds, bounds)) > least)] for _ in range(1000)]
     return Shown(right=least, found=round(float(np.mean(reports)), 2))
+
+
+@erratum("E4.6", "004", place="Figure 3", here="Strokes in their own direction and place; the document's drawing beside them.")
+def strokes() -> Shown:
+    """Nine directions of a half turn are drawn over a whole one, and the rows of cells upside down. Direction of the stroke
+    of each of the nine features of the first cell, in degrees:
+    """
+    places = features.hog_geometry()
+    drawn = features.as_published(places)
+    return Shown(right=places.stroke[:9].tolist(), found=drawn.stroke[:9].tolist())
