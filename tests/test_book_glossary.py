@@ -27,6 +27,7 @@ TERMS = ["Baseline", "Logit", "Integrated Gradients", "Gradient", "Control"]
         ("$$\nbaseline\n$$ (eq)\nlogit", "$$\nbaseline\n$$ (eq)\n{term}`logit <Logit>`"),
         ("$baseline$ `logit` {doc}`control` [gradient](x) <a id='baseline'>", None),
         ("⟦mean metric=gradient⟧", None),
+        ("{control}`x`", None),
         ("(baseline)=\n", None),
         ("", None),
     ],

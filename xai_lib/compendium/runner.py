@@ -20,7 +20,7 @@ from xai_lib.errors import ConfigError, DataError, XaiError
 __all__ = ["RunResult", "prepare", "run"]
 
 LIMIT_FACTOR = 3.0
-LEAST_LIMIT = 60.0
+LEAST_LIMIT = 300.0
 
 
 def prepare(
@@ -84,7 +84,7 @@ def run(
         profile: registered set of parameters; "smoke" when None.
         overrides: single parameters, typed or as text; what is no registered set is exploratory and gives no verdict.
         publish: replace book/runs/<study>/<profile>/ instead of adding to runs/<study>/.
-        timeout: wall-clock limit in seconds; three times the profile's minutes (at least a minute) when None.
+        timeout: wall-clock limit in seconds; three times the profile's minutes (at least five minutes) when None.
         root: the repository; `study.root()` when None.
         progress: stream for progress, or None.
 
