@@ -118,7 +118,7 @@ def test_missing_page_and_dead_links_are_found(browser: Browser, seeded: tuple[s
     ]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_book(browser: Browser):
     if not (BOOK / "index.html").is_file():
         give_up(f"no book is built in {BOOK} (make book)")

@@ -102,7 +102,7 @@ def test_the_label_can_be_explained(store):
         ({"methods": ["gradient", "gradient"]}, "asked for twice"),
         ({"methods": [lambda *a: a[1]]}, "register it first"),
         ({"metrics": [{"sparseness": {"reduc": "sum"}}]}, "did you mean 'reduce'"),
-        ({"model_names": ["mnist"]}, "did you mean 'mnist_cnn'"),
+        ({"model_names": ["mnist_cn"]}, "did you mean 'mnist_cnn'"),
         ({"part": (3, 2)}, "shard 3/2"),
         ({"engine": "locl:2"}, "expected one of serial, local:N"),
         ({"engine": "local:0"}, "N from 1 to"),

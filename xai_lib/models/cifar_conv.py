@@ -26,8 +26,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "cifar_conv8_plain": {"residual": False},
     "cifar_conv8_rotated": {"residual": True},
 }
-"""How `conv8` builds each registered net; the rotated one differs in its training only."""
-NAMES = tuple(SETTINGS)
+"""How `conv8` builds each net; the rotated one differs in its training only."""
+NAMES = ("cifar_conv8", "cifar_conv8_rotated")
+"""The nets that have a checkpoint here; the others can be trained."""
 WIDTH = 0.5
 """Of the registered nets: half the document's channels, a quarter of its cost."""
 
@@ -115,7 +116,7 @@ def build(name: str, *, seed: int = 0) -> Conv8:
     """A registered net as it is before training, of width `WIDTH`; trainable.
 
     Args:
-        name: one of NAMES.
+        name: one of SETTINGS.
         seed: of the weights.
 
     Raises:
@@ -181,14 +182,6 @@ def cifar_conv8(*, weights: str | Path | None = None, fold_batch_norm: bool = Tr
         precision: "float32", "float64" or "bfloat16".
     """
     return _load("cifar_conv8", weights, fold_batch_norm, precision)
-
-
-@MODELS.register(label="Conv8 (CIFAR-10)", cite="simonyan2015", traits=_TRAITS)
-def cifar_conv8_plain(
-    *, weights: str | Path | None = None, fold_batch_norm: bool = True, precision: str = "float32"
-) -> PixelModel:
-    """The same without residual sums, as the text of document 004 has it; arguments as `cifar_conv8`."""
-    return _load("cifar_conv8_plain", weights, fold_batch_norm, precision)
 
 
 @MODELS.register(label="Conv8, trained on rotated pictures (CIFAR-10)", cite="he2016", traits=_TRAITS)

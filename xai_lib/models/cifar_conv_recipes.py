@@ -122,11 +122,11 @@ def cifar(
     n_train: int | None = None,
     held_out: int = HELD_OUT,
 ) -> dict[str, Any]:
-    """Train one of cifar_conv.NAMES on the training pictures of CIFAR-10 and test it on all test pictures.
+    """Train one of cifar_conv.SETTINGS on the training pictures of CIFAR-10 and test it on all test pictures.
 
     Args:
         folder: where NAME.safetensors and NAME.json are written.
-        name: one of cifar_conv.NAMES.
+        name: one of cifar_conv.SETTINGS.
         seed: of the initial weights, the order of the batches and their augmentation.
         epochs: fewer than the recipe's, for a quick look.
         n_train: the first pictures only, for a quick look.
@@ -177,7 +177,7 @@ def cifar(
     return recipes.write(folder, card, net)
 
 
-RECIPES: dict[str, Callable[..., dict[str, Any]]] = {name: partial(cifar, name=name) for name in cifar_conv.NAMES}
+RECIPES: dict[str, Callable[..., dict[str, Any]]] = {name: partial(cifar, name=name) for name in cifar_conv.SETTINGS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ _LITE_FILES = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
-CIFAR_CONV_NETS = ("cifar_conv8", "cifar_conv8_plain", "cifar_conv8_rotated")
+CIFAR_CONV_NETS = ("cifar_conv8", "cifar_conv8_rotated")
 DIGIT_NETS = ("mnist_mlp", "mnist_hog_mlp", "mnist_lbp_mlp", "mnist_sigmoid_cnn")
 
 
