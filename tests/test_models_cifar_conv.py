@@ -137,7 +137,7 @@ def test_every_activation_is_a_module_of_its_own(residual):
 
 def test_weights_come_from_the_seed():
     state = torch.get_rng_state()
-    built = {name: cifar_conv.build(name, seed=3) for name in NAMES}
+    built = {name: cifar_conv.build(name, seed=3) for name in cifar_conv.SETTINGS}
     assert torch.equal(torch.get_rng_state(), state)
     assert len({state_sha256(net) for net in built.values()}) == 1, "the nets differ in their sums, not where they start"
     assert state_sha256(cifar_conv.build("cifar_conv8", seed=4)) != state_sha256(built["cifar_conv8"])
@@ -213,7 +213,7 @@ def test_loaded_as_the_traits_say(name):
     assert row["weights"].endswith(f"{name}.safetensors")
 
 
-def test_the_three_are_different_nets():
+def test_they_are_different_nets():
     made = [models.load(name)(pixels(1)) for name in NAMES]
     assert min((a - b).abs().max() for k, a in enumerate(made) for b in made[:k]) > 0.1
 
