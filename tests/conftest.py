@@ -1,5 +1,7 @@
 """Fixtures shared by all tests: toy inputs, a spy that counts rows, one thread (small nets are slower on two)."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -7,6 +9,17 @@ import torch
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def module_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A store of the module's own, for tests of studies."""
+    from xai_lib.compendium.store import Store
+    from xai_lib.compendium.tasks import at_work
+
+    token = at_work.set(Store(tmp_path_factory.mktemp("store")))
+    yield
+    at_work.reset(token)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.transforms import functional as vision
 
 from xai_lib import METHODS, compute, data, models
-from xai_lib.errors import ConfigError, InputError, ModelError, UnsupportedModelError
+from xai_lib.counterfactuals import rotation
+from xai_lib.errors import ConfigError, ModelError, UnsupportedModelError
 from xai_lib.metrics.completeness import completeness_gap
 from xai_lib.models import cifar_conv, cifar_conv_recipes, training
 from xai_lib.models.canonical import canonical
@@ -244,61 +244,21 @@ def test_missing_or_foreign_weights_are_refused(tmp_path, monkeypatch):
 # --- rotation -----------------------------------------------------------------------------------------------------------------
 
 
-def slowly(image, degrees):
-    """Each pixel from where it came, by loops; nearest, ties to even as PyTorch has them."""
-    _, height, width = image.shape
-    made, a = torch.zeros_like(image), math.radians(degrees)
-    for row in range(height):
-        for column in range(width):
-            x, y = column - (width - 1) / 2, row - (height - 1) / 2
-            left = round(x * math.cos(a) - y * math.sin(a) + (width - 1) / 2)
-            top = round(x * math.sin(a) + y * math.cos(a) + (height - 1) / 2)
-            if 0 <= left < width and 0 <= top < height:
-                made[:, row, column] = image[:, top, left]
-    return made
-
-
-@pytest.mark.parametrize("turns", [0, 1, 2, 3, -1])
-def test_quarter_turns_are_exact(turns):
-    x = pixels()
-    made = cifar_conv_recipes.rotated(x, torch.full((3,), 90.0 * turns))
-    assert torch.equal(made, torch.rot90(x, turns, (2, 3)))
-
-
-@pytest.mark.parametrize("shape", [(9, 9), (7, 12)])
-def test_rotation_equals_a_loop(shape):
-    x = torch.rand((6, 2, *shape), generator=torch.Generator().manual_seed(2))
-    degrees = torch.tensor([3.3, -17.7, 44.1, 101.3, -171.9, 0.4])
-    made = cifar_conv_recipes.rotated(x, degrees)
-    for image, angle, got in zip(x, degrees.tolist(), made, strict=True):
-        assert torch.equal(got, slowly(image, angle))
-
-
-def test_rotation_is_torchvision_s():
-    x = pixels(8)
-    degrees = torch.tensor([2.47, 3.65, -6.97, 14.28, -24.16, 45.0, 82.15, -90.0])
-    made = cifar_conv_recipes.rotated(x, degrees)
-    for image, angle, got in zip(x, degrees.tolist(), made, strict=True):
-        share = (vision.rotate(image, angle) == got).float().mean()
-        assert share > 0.995, "more than a few pixels whose origin lies between two"
-
-
-def test_rotation_keeps_the_layout_and_refuses_bad_shapes():
+def test_a_training_picture_is_turned_as_a_counterfactual_is_and_keeps_its_layout():
     x = pixels()
     for layout in (torch.channels_last, torch.contiguous_format):
-        made = cifar_conv_recipes.rotated(x.contiguous(memory_format=layout), torch.tensor([10.0, 20.0, 30.0]))
+        generator = torch.Generator().manual_seed(0)
+        given = x.contiguous(memory_format=layout)
+        made = cifar_conv_recipes.random_rotation(45)(given, generator)
         assert made.is_contiguous(memory_format=layout)
-    with pytest.raises(InputError, match=r"got \(3, 3, 32, 32\) and \(2,\)"):
-        cifar_conv_recipes.rotated(x, torch.zeros(2))
-    with pytest.raises(InputError, match="expected images"):
-        cifar_conv_recipes.rotated(x[0], torch.zeros(3))
+        assert torch.equal(made, rotation(x, angles_of(cifar_conv_recipes.random_rotation(45), n=3)))
 
 
 def angles_of(augment, n=400, seed=0):
     """The angles that an augment draws, read off a disc with one bright radius."""
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cifar_conv_recipes, "rotated", lambda x, degrees: seen.append(degrees) or x)
+        patch.setattr(cifar_conv_recipes, "rotation", lambda x, degrees: seen.append(degrees) or x)
         augment(torch.zeros(n, 1, 2, 2), torch.Generator().manual_seed(seed))
     return seen[0]
 
@@ -451,6 +411,6 @@ def test_accuracy_on_the_test_pictures(name, monkeypatch):
     monkeypatch.setenv("XAI_DATA", REAL)
     samples, model, card = data.load("cifar10", n=500, seed=0), models.load(name), card_of(name)
     assert accuracy(model, samples.inputs, samples.targets) == pytest.approx(card["accuracy"]["held_out"]["value"], abs=0.06)
-    turned = cifar_conv_recipes.rotated(samples.inputs, torch.full((500,), 30.0))
+    turned = rotation(samples.inputs, 30.0)
     lost = accuracy(model, samples.inputs, samples.targets) - accuracy(model, turned, samples.targets)
     assert (lost < 0.08) == (name == "cifar_conv8_rotated"), "only the net that saw rotations bears them"

@@ -10,8 +10,7 @@ import torch
 from xai_lib import tabular
 from xai_lib.compendium.benchmark import gather
 from xai_lib.compendium.results import checked
-from xai_lib.compendium.store import Store
-from xai_lib.compendium.tasks import TASKS, at_work
+from xai_lib.compendium.tasks import TASKS
 from xai_lib.methods.lime_tabular import lime_rules, parse_rule
 from xai_lib.plotting import output
 from xai_lib.studies import case_tabular, case_tabular_figures, case_tabular_tables, case_tabular_tasks
@@ -36,12 +35,7 @@ P = {
     "lime_rows": 2, "lime_setting_rows": 2, "lime_setting_seeds": 2, "lime_counts": [40],
 }  # fmt: skip
 
-
-@pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory):
-    token = at_work.set(Store(tmp_path_factory.mktemp("store")))
-    yield
-    at_work.reset(token)
+pytestmark = pytest.mark.usefixtures("module_store")
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,6 @@ from xai_lib.compendium import benchmark, study
 from xai_lib.compendium.retraining import Plan, Removal
 from xai_lib.compendium.retraining_tasks import left, trained
 from xai_lib.compendium.rules import parts
-from xai_lib.compendium.store import Store
-from xai_lib.compendium.tasks import at_work
 from xai_lib.errors import ConfigError
 from xai_lib.removal import HOOKER, LORETH_GREY
 from xai_lib.retrain import accuracy_as_published
@@ -31,12 +29,7 @@ EXPERIMENTS = {
     "ink": roar.Experiment(PLAN, Removal(("intensity", {}))),
 }
 
-
-@pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory):
-    token = at_work.set(Store(tmp_path_factory.mktemp("store")))
-    yield
-    at_work.reset(token)
+pytestmark = pytest.mark.usefixtures("module_store")
 
 
 @pytest.fixture(scope="module")

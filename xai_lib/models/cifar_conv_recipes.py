@@ -14,65 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xai_lib import compute, data
-from xai_lib.errors import ConfigError, InputError
+from xai_lib.counterfactuals import rotation
+from xai_lib.errors import ConfigError
 from xai_lib.models import cifar_conv, recipes, training
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-RECIPE: dict[str, Any] = {
-    "epochs": 15,
-    "batch": 128,
-    "learning_rate": 0.05,
-    "momentum": 0.9,
-    "nesterov": True,
-    "weight_decay": 5e-4,
-    "schedule": "one_cycle",
-    "optimiser": "sgd",
-    "precision": "bfloat16",
-    "random_crop_padding": 4,
-    "random_flip": True,
-    "random_rotation": 0,
-}
+RECIPE: dict[str, Any] = {**recipes.CIFAR_RECIPE, "epochs": 15, "learning_rate": 0.05, "random_rotation": 0}
 """Common to the three nets but for the rotation, in degrees."""
 ROTATION = {"cifar_conv8_rotated": 45}
 HELD_OUT = 1000
 """Training pictures that are measured after every epoch instead of being trained on."""
-
-
-def rotated(images: Tensor, degrees: Tensor) -> Tensor:
-    """Each image turned about its centre; nearest pixel, black where nothing is.
-
-    The pixel at (x, y) from the centre, y downwards, is that of the original at (x cos a - y sin a, x sin a + y cos a).
-
-    Args:
-        images: (n, c, h, w).
-        degrees: (n,) a, counter-clockwise as seen.
-
-    Returns:
-        Same shape and memory layout as `images`.
-
-    Raises:
-        InputError: shapes that do not fit.
-
-    >>> rotated(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), torch.tensor([90.0]))
-    tensor([[[[2., 4.],
-              [1., 3.]]]])
-    """
-    if images.ndim != 4 or degrees.shape != (len(images),):
-        got = f"{tuple(images.shape)} and {tuple(degrees.shape)}"
-        raise InputError(f"rotated: expected images (n, c, h, w) and degrees (n,), got {got}")
-    angle = torch.deg2rad(degrees.double())
-    height, width = images.shape[2:]
-    turn = torch.zeros(len(images), 2, 3, dtype=torch.float64, device=images.device)
-    turn[:, 0, 0] = turn[:, 1, 1] = angle.cos()
-    turn[:, 0, 1] = -angle.sin() * height / width
-    turn[:, 1, 0] = angle.sin() * width / height
-    grid = nn.functional.affine_grid(turn, list(images.shape), align_corners=False).to(images.dtype)
-    made = nn.functional.grid_sample(images, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    layout = torch.channels_last if images.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    return made.contiguous(memory_format=layout)
 
 
 def random_rotation(degrees: float, *, before: Augment | None = None) -> Augment:
@@ -101,7 +55,8 @@ def random_rotation(degrees: float, *, before: Augment | None = None) -> Augment
         own.manual_seed(int(torch.randint(2**62, (), generator=own)))
         moved = inputs if before is None else before(inputs, generator)
         angles = (2 * torch.rand(len(inputs), generator=own) - 1) * degrees
-        return rotated(moved, angles.to(inputs.device))
+        layout = torch.channels_last if moved.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        return rotation(moved, angles.to(inputs.device)).contiguous(memory_format=layout)
 
     return augment
 
