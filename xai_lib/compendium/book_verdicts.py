@@ -50,7 +50,7 @@ def limits(study: Study, run: Run) -> str:
 
 
 def questions(study: Study, run: Run) -> str:
-    """Element 14: quiz and exercises with folded answers; empty when the study file has none."""
+    """Element 14: questions and exercises with folded answers; empty when the study file has neither."""
     parts = []
     for place, item in enumerate(study.get("questions") or [], start=1):
         options = "\n".join(f"   - {option}" for option in item.get("options") or item.get("choices") or [])
@@ -59,9 +59,22 @@ def questions(study: Study, run: Run) -> str:
         text = f"{place}. {item['question']}" + (f"\n{options}" if options else "")
         folded = f"\n\n:::{{dropdown}} Answer to question {place}\n{answer} {why}\n:::" if answer is not None else ""
         parts.append(text + folded)
-    for item in study.get("exercises") or []:
-        parts.append(f"**Exercise ({item.get('level', 'change a parameter')}).** {item['task']}")
-    return section(run.prefix, "questions", "Questions", "\n\n".join(parts)) if parts else ""
+    exercises = [exercise(place, item) for place, item in enumerate(study.get("exercises") or [], start=1)]
+    if exercises:
+        parts.append(f"({run.prefix}-exercises)=\n### Exercises\n\n" + "\n\n".join(exercises))
+    title = "Questions and exercises" if exercises else "Questions"
+    return section(run.prefix, "questions", title, "\n\n".join(parts)) if parts else ""
+
+
+LEVELS = {"predict": "predict, then look", "change": "change a parameter", "extend": "extend the code"}
+
+
+def exercise(place: int, item: Mapping[str, Any]) -> str:
+    """One exercise: level, minutes, the task in the open, the solution folded."""
+    return (
+        f"**Exercise {place}** ({LEVELS[item['level']]}, {item['minutes']} minutes). {str(item['task']).strip()}\n\n"
+        f"::::{{dropdown}} Solution of exercise {place}\n{str(item['solution']).strip()}\n::::"
+    )
 
 
 def shards_row(record: Mapping[str, Any]) -> list[tuple[str, str]]:

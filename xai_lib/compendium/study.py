@@ -18,10 +18,10 @@ from pydantic import Field, ValidationError, model_validator
 from xai_lib.compendium.parameters import Parameter, inside
 from xai_lib.compendium.results import COLUMNS, read_results, save_results
 from xai_lib.compendium.sources import notebook_defaults, read_yaml
-from xai_lib.compendium.study_parts import Claim, Control, Deviation, Document, Frozen, Profile
+from xai_lib.compendium.study_parts import Claim, Control, Deviation, Document, Exercise, Frozen, Profile
 from xai_lib.errors import ConfigError, unknown
 
-__all__ = ["COLUMNS", "Claim", "Profile", "Resolved", "Study", "load", "names", "notebook_defaults", "read_results"]
+__all__ = ["COLUMNS", "Claim", "Exercise", "Profile", "Resolved", "Study", "load", "names", "notebook_defaults", "read_results"]
 __all__ += ["read_yaml", "root", "save_results"]
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
@@ -66,6 +66,7 @@ class Study(Frozen):
     controls: tuple[Control, ...] = ()
     limits: tuple[str, ...] = ()
     questions: tuple[Any, ...] = ()
+    exercises: tuple[Exercise, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

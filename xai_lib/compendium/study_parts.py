@@ -1,4 +1,4 @@
-"""The parts of a study file: document, profiles, claims, deviations, controls."""
+"""The parts of a study file: document, profiles, claims, deviations, controls, exercises."""
 
 from typing import Any, Literal
 
@@ -84,3 +84,18 @@ class Control(Frozen):
     methods: tuple[str, ...] = Field(min_length=1)
     dataset: str | None = None
     model: str | None = None
+
+
+class Exercise(Frozen):
+    """Something to do with a chapter, and how it comes out.
+
+    level     predict (think before looking), change (another parameter of the run), extend (write code)
+    minutes   for someone who meets the goals of the chapter
+    task      what to do; commands in backticks are `xai run ...` as they can be typed
+    solution  folded on the page; Python blocks in it are run by a test, in order, on packaged data
+    """
+
+    level: Literal["predict", "change", "extend"]
+    minutes: int = Field(gt=0, le=240)
+    task: str = Field(min_length=1)
+    solution: str = Field(min_length=1)
