@@ -65,6 +65,16 @@ def test_pictures_of_a_published_run_are_drawn_only_where_they_may_be(samples, m
         assert any("picture not" in text for text in texts) is not drawn
 
 
+@pytest.mark.parametrize(("columns", "said"), [(1, True), (10, False)])
+def test_a_panel_too_small_for_the_note_stays_empty(samples, monkeypatch, columns, said):
+    monkeypatch.setenv("XAI_PUBLISH", "1")
+    figure = style.figure(2.0, layout="compressed")
+    for ax in figure.subplots(1, columns, squeeze=False).flat:
+        plotting.picture(ax, samples.inputs[0], replace(samples, redistributable=False))
+    assert not shows_picture(figure)
+    assert bool(figure.findobj(lambda one: isinstance(one, Text) and "not\nredis" in one.get_text())) is said
+
+
 def chart_figures() -> dict[str, Figure]:
     points = [Estimate(v, v - 0.1, v + 0.1, 9) for v in (0.2, 0.5, 0.4)]
     return {

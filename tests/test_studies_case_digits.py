@@ -1,5 +1,7 @@
 """Part digits of the study `case_studies`: known densities, flips and covers on models with closed-form answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -241,3 +243,16 @@ def test_the_plan_is_what_the_rows_ask_for():
     assert digits.fives.samples.targets.tolist() == digits.fives.targets.tolist() == [5, 5]
     assert set(digits.training.samples.ids).isdisjoint(digits.covered.samples.ids)
     assert len({work.parameters["towards"] for work in stage if work.task == "added_ink"}) == 2
+
+
+def test_a_published_figure_of_class_means_has_no_row_of_pictures(digits, monkeypatch):
+    hidden = replace(digits, cnn=replace(digits.cnn, samples=replace(digits.cnn.samples, redistributable=False)))
+    drawn: dict[str, int] = {}
+    monkeypatch.setattr(case_digits_figures.plotting, "show", lambda fig, **own: drawn.update({own["caption"]: len(fig.axes)}))
+    for published in ("0", "1"):
+        monkeypatch.setenv("XAI_PUBLISH", published)
+        case_digits_figures.class_means(hidden, P)
+    (local, rows), (public, fewer) = drawn.items()
+    assert local.startswith("Mean picture and mean absolute gradient")
+    assert public.startswith("Mean absolute gradient")
+    assert rows * 3 == fewer * 4

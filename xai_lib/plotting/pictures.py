@@ -17,6 +17,8 @@ from xai_lib.plotting import style
 from xai_lib.types import Samples
 
 COLUMNS = 6
+NOTE_WIDTH = 0.75
+"""Inches of a panel in which there is room to say why it is empty."""
 
 
 def hidden(samples: Samples) -> bool:
@@ -44,8 +46,10 @@ def picture(ax: Axes, image: Tensor, samples: Samples) -> None:
     if hidden(samples):
         ground = np.broadcast_to(np.array([0xD9 / 255] * 3), (*values.shape[:2], 3))
         ax.imshow(ground, interpolation="nearest")
-        note = "picture not\nredistributed"
-        ax.text(0.5, 0.5, note, transform=ax.transAxes, ha="center", va="center", fontsize=style.SMALL, color="#4a4a4a")
+        place, page = ax.get_position(), ax.figure.get_figure(root=True)
+        if page is not None and place.width * page.get_figwidth() >= NOTE_WIDTH:
+            note = "picture not\nredistributed"
+            ax.text(0.5, 0.5, note, transform=ax.transAxes, ha="center", va="center", fontsize=style.SMALL, color="#4a4a4a")
     else:
         ax.imshow(values, cmap="gray" if values.ndim == 2 else None, vmin=0, vmax=1, interpolation="nearest")
 

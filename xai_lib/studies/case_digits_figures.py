@@ -9,7 +9,7 @@ import torch
 
 from xai_lib import maps, plotting, stats
 from xai_lib.plotting import number, style
-from xai_lib.plotting.pictures import picture
+from xai_lib.plotting.pictures import hidden, picture
 from xai_lib.studies import common_figures
 from xai_lib.studies.case import explainer
 from xai_lib.studies.case_digits import COVERED, EDGES, FLIPS, ORDERS, SALIENCY, SIDES, UNTRAINED, Digits, found_regions
@@ -22,23 +22,25 @@ def class_means(digits: Digits, p: Mapping[str, Any]) -> None:
     labels = digits.cnn.samples.targets
     counts = torch.bincount(labels, minlength=10)
     present = [digit for digit in range(10) if counts[digit]]
-    fig = style.figure(0.66 * (1 + len(cases)) + 0.25, layout="compressed")
-    axes = fig.subplots(1 + len(cases), len(present), squeeze=False)
+    shown = not hidden(digits.cnn.samples)
+    fig = style.figure(0.66 * (shown + len(cases)) + 0.25, layout="compressed")
+    axes = fig.subplots(shown + len(cases), len(present), squeeze=False)
     for ax, digit in zip(axes[0], present, strict=True):
-        picture(ax, digits.cnn.inputs[labels == digit].mean(dim=0), digits.cnn.samples)
+        if shown:
+            picture(ax, digits.cnn.inputs[labels == digit].mean(dim=0), digits.cnn.samples)
         ax.set_title(str(digit), fontsize=style.SMALL, color=style.INK)
-    for line, (case, label) in zip(axes[1:], cases.values(), strict=True):
+    for line, (case, label) in zip(axes[int(shown) :], cases.values(), strict=True):
         made = found_regions(case, p)[f"map of {label}"]
         for ax, digit in zip(line, present, strict=True):
             ax.imshow(made[case.samples.targets == digit].mean(dim=0).numpy(), cmap=style.POSITIVE, interpolation="nearest")
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
-    for line, name in zip(axes, ("pictures", *cases), strict=True):
+    for line, name in zip(axes, (*(["pictures"] if shown else []), *cases), strict=True):
         line[0].set_ylabel("\n".join(style.wrapped([name], 10)), fontsize=style.SMALL, color=style.INK)
     plotting.show(
         fig,
         name="digit-class-means",
-        caption="Mean picture and mean absolute gradient of the predicted class's logit, by digit; each panel from dark (0) to bright (its own "
+        caption=f"{'Mean picture and mean' if shown else 'Mean'} absolute gradient of the predicted class's logit, by digit; each panel from dark (0) to bright (its own "
         "largest value). The last row is the same net before any training, with drawn weights.",
         alt=f"Mean saliency of {len(present)} digits under the CNN, the MLP and an untrained CNN; {int(counts[counts > 0].min())} to "
         f"{int(counts.max())} test images each.",
