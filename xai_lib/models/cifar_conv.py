@@ -14,7 +14,7 @@ from xai_lib.errors import ConfigError, unknown
 from xai_lib.hooks import global_seed
 from xai_lib.models.cifar_nets import CIFAR_MEAN, CIFAR_STD, CLASSES
 from xai_lib.models.folding import fold_batch_norms
-from xai_lib.models.sources import state_of
+from xai_lib.models.trained import add_sources, state_of
 from xai_lib.models.weights import fill
 from xai_lib.models.wrapper import Normalise, PixelModel
 from xai_lib.registry import MODELS
@@ -29,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """How `conv8` builds each net; the rotated one differs in its training only."""
 NAMES = ("cifar_conv8", "cifar_conv8_rotated")
 """The nets that have a checkpoint here; the others can be trained."""
+add_sources(NAMES, module="cifar_conv_recipes", data="CIFAR-10")
 WIDTH = 0.5
 """Of the registered nets: half the document's channels, a quarter of its cost."""
 
@@ -153,7 +154,7 @@ def _wrapped(name: str, net: Conv8, digest: str, fold: bool, precision: str) -> 
 
 
 def _load(name: str, given: str | Path | None, fold: bool, precision: str) -> PixelModel:
-    state, digest, path = state_of(name, given, False)
+    state, digest, path = state_of(name, given)
     net = build(name)
     fill(net, state, source=str(path))
     return _wrapped(name, net, digest, fold, precision)

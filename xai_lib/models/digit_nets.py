@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xai_lib.errors import unknown
 from xai_lib.hooks import global_seed
-from xai_lib.models.sources import DIGIT_NETS, state_of
+from xai_lib.models.trained import add_sources, state_of
 from xai_lib.models.weights import fill
 from xai_lib.models.wrapper import Normalise, PixelModel
 from xai_lib.registry import MODELS
@@ -25,7 +25,8 @@ INPUTS: dict[str, tuple[int, ...]] = {
     "mnist_lbp_mlp": (1, 28, 28),
     "mnist_sigmoid_cnn": (1, 28, 28),
 }
-NAMES = DIGIT_NETS
+NAMES = tuple(INPUTS)
+add_sources(NAMES, module="digit_recipes", data="MNIST")
 READS = {"mnist_mlp": "pixels", "mnist_hog_mlp": "hog", "mnist_lbp_mlp": "lbp", "mnist_sigmoid_cnn": "pixels"}
 """What each net reads: "pixels", or a name in `xai_lib.features.FEATURES`."""
 
@@ -133,7 +134,7 @@ def _wrapped(name: str, net: nn.Module, digest: str, precision: str) -> PixelMod
 
 
 def _load(name: str, given: str | Path | None, precision: str) -> PixelModel:
-    state, digest, path = state_of(name, given, False)
+    state, digest, path = state_of(name, given)
     net = build(name)
     fill(net, state, source=str(path))
     return _wrapped(name, net, digest, precision)

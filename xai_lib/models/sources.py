@@ -22,8 +22,6 @@ _LITE_FILES = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
-CIFAR_CONV_NETS = ("cifar_conv8", "cifar_conv8_rotated")
-DIGIT_NETS = ("mnist_mlp", "mnist_hog_mlp", "mnist_lbp_mlp", "mnist_sigmoid_cnn")
 
 
 def source_of(name: str) -> Source:
@@ -33,12 +31,6 @@ def source_of(name: str) -> Source:
         return Source(filename, digest, package=f"{name}_pytorch_model")
     if name == "mnist_cnn":
         return Source("mnist_cnn.safetensors", how="python -m xai_lib.models.recipes mnist_cnn")
-    if name in DIGIT_NETS:
-        how = f"python -m xai_lib.models.digit_recipes {name}, with MNIST under XAI_DATA"
-        return Source(f"{name}.safetensors", how=how)
-    if name in CIFAR_CONV_NETS:
-        how = f"python -m xai_lib.models.cifar_conv_recipes {name}, with CIFAR-10 under XAI_DATA"
-        return Source(f"{name}.safetensors", how=how)
     import torchvision  # late: two seconds that the other models need not wait
 
     url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
