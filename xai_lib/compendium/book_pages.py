@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xai_lib.compendium import book_controls, book_reference, book_registry
+from xai_lib.compendium import book_across, book_controls, book_reference, book_registry
 from xai_lib.compendium.book_cells import Study, claim_target, lesson, reported
 from xai_lib.compendium.book_runs import Run
 from xai_lib.compendium.book_sweeps import SweepPage
@@ -184,6 +184,11 @@ BLOCKS: dict[str, Callable[[Book], str]] = {
     "execution": lambda book: book_reference.execution(book.studies, book.ledger),
     "method_table": lambda book: book_reference.methods(),
     "controls": lambda book: book_controls.page(book.studies, book.chapters),
+    "cross X1": lambda book: book_across.against_random(book_across.read(book.root), book.chapters),
+    "cross X2": lambda book: book_across.spread(book_across.read(book.root), book.chapters),
+    "cross X3": lambda book: book_across.removal(book_across.read(book.root), book.chapters),
+    "cross X4": lambda book: book_across.controls(book.studies, book.chapters),
+    "cross X5": lambda book: book_across.concordance(book_across.read(book.root), book.chapters),
     **{kind: partial(_functions, kind) for kind in ("methods", "metrics", "baselines", "scores")},
     "data_sets": lambda book: book_registry.data_sets(book.keys),
     "models": lambda book: book_registry.models(book.keys),

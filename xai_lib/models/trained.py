@@ -23,7 +23,9 @@ def add_sources(names: Iterable[str], *, module: str, data: str) -> None:
         data: the data set that the command needs under XAI_DATA, as readers call it.
     """
     for name in names:
-        SOURCES[name] = Source(f"{name}.safetensors", how=f"python -m xai_lib.models.{module} {name}, with {data} under XAI_DATA")
+        SOURCES[name] = Source(
+            f"{name}.safetensors", how=f"python -m xai_lib.models.{module} {name}, with {data} under XAI_DATA"
+        )
 
 
 def state_of(name: str, given: str | Path | None) -> tuple[dict[str, Tensor], str, Path]:
