@@ -192,7 +192,7 @@ def repository(root: Path, *, published: bool = True, local: bool = True) -> Pat
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
     (root / "book" / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     questions = ("against_random", "baseline_or_path", "removal", "concordance")
-    (root / "book" / "cross_study.yml").write_text(yaml.safe_dump(dict.fromkeys(questions, [])))
+    (root / "book" / "cross_study.yml").write_text(yaml.safe_dump({key: [] for key in questions}))
     (root / "notebooks").mkdir()
     (root / "notebooks" / f"{STUDY}.yml").write_text(yaml.safe_dump(study(), sort_keys=False))
     nbformat.write(notebook(), root / "notebooks" / f"{STUDY}.ipynb")

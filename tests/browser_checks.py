@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import urldefrag, urlencode, urljoin, urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Request, Route
@@ -134,6 +134,39 @@ def images(seen: Visit) -> list[str]:
     return problems
 
 
+def captions(seen: Visit) -> list[str]:
+    """Every figure with a picture has a caption that begins with its number, and no two have the same."""
+    texts = seen.page.locator("main figure:has(img)").evaluate_all(
+        "all => all.map(one => (one.querySelector('figcaption') || {textContent: ''}).textContent.trim())"
+    )
+    numbers = [match.group() if (match := re.match(r"Fig\. \d+(\.\d+)*", text)) else "" for text in texts]
+    return [f"figure without a number: {text[:60]!r}" for text, number in zip(texts, numbers, strict=True) if not number] + [
+        f"{number} is used twice" for number in sorted({n for n in numbers if n and numbers.count(n) > 1})
+    ]
+
+
+def board(seen: Visit) -> list[str]:
+    """Boxes of the verdict board: each hides what it names, by mouse and by keyboard, and says how many there are."""
+    page, problems = seen.page, []
+    for box in page.locator(".xai-filter input[type=checkbox]").all():
+        name = str(box.get_attribute("id")).removeprefix("xai-show-")
+        said = re.search(r"\((\d+)\)$", box.locator("xpath=..").inner_text().strip())
+        rows = page.locator(f".xai-claims tr:has(.xai-{name})" if said else f".xai-of-{name} tbody tr")
+        every = page.locator(".xai-claims tbody tr")
+        before, own = every.filter(visible=True).count(), rows.filter(visible=True).count()
+        if said and int(said.group(1)) != own:
+            problems.append(f"{name}: {said.group(1)} claims said, {own} shown")
+        for way, press in {"mouse": box.click, "keyboard": functools.partial(box.press, "Space")}.items():
+            press()
+            left, others = rows.filter(visible=True).count(), every.filter(visible=True).count()
+            if left or others != before - own:
+                problems.append(f"{name}, {way}: {left} of {own} rows stay, {others} of {before - own} others are shown")
+            press()
+        if every.filter(visible=True).count() != before:
+            problems.append(f"{name}: rows do not come back")
+    return problems
+
+
 def mathematics(seen: Visit) -> list[str]:
     page = seen.page
     wanted, made, wrong = (page.locator(css).count() for css in (".math", "mjx-container", "mjx-merror, [data-mjx-error]"))
@@ -169,8 +202,32 @@ def narrow(seen: Visit) -> list[str]:
     return [f"{over} pixels wider than a screen of 360"] if over > 0 else []
 
 
-CHECKS = (opens, console, requests, residue, images, mathematics, identifiers, accessible, narrow)
+CHECKS = (opens, console, requests, residue, images, captions, mathematics, identifiers, board, accessible, narrow)
 """In this order, because the last two change the page."""
+
+
+def found(seen: Visit, words: str) -> list[str]:
+    """Pages that the book's search gives for some words, best first."""
+    page = seen.page
+    page.goto(urljoin(seen.url, f"/search.html?{urlencode({'q': words})}"), wait_until="load")
+    page.locator("#search-results h2, #search-results .search-summary").first.wait_for()
+    page.wait_for_function("() => !document.querySelector('#search-progress')?.textContent.includes('...')")
+    links = page.locator("#search-results li a").evaluate_all(
+        "all => all.map(one => one.getAttribute('href').split(/[?#]/)[0])"
+    )
+    return list(dict.fromkeys(links))
+
+
+def not_first(found: list[str], wanted: str, *, among: int = 3) -> list[str]:
+    """The complaint where a page is not among the first of a search."""
+    return [] if wanted in found[:among] else [f"{wanted} is not among the first {among}: {found[:among]}"]
+
+
+def results_table(seen: Visit, prefix: str) -> dict[str, list[str]]:
+    """The table of results against the document: claim -> the texts of its other cells."""
+    rows = seen.page.locator(f"section:has(> #{prefix}-results), section#{prefix}-results").first.locator("table").first
+    cells = rows.locator("tbody tr").evaluate_all("all => all.map(row => [...row.cells].map(cell => cell.textContent.trim()))")
+    return {row[0]: row[1:] for row in cells}
 
 
 @dataclass

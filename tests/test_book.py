@@ -22,6 +22,7 @@ from xai_lib.compendium import (
     book_words,
 )
 from xai_lib.compendium.book_tokens import fill
+from xai_lib.compendium.study import load
 from xai_lib.errors import ConfigError, EngineError, StoreError
 
 ROOT = fixture.ROOT
@@ -485,6 +486,42 @@ def test_generated_blocks_are_filled(stage: Path):
         "| Integrated Gradients<br>`integrated_gradients` | gradients | any | ✔ | signed | – |" in pages["methods_and_metrics"]
     )
     assert pages["how_to_read_a_verdict"].count('<span class="xai-verdict') == 5
+
+
+def test_highlights_are_one_line_each_with_verdict_and_number(tmp_path: Path):
+    root = fixture.repository(tmp_path / "repo")
+    path = root / "notebooks" / f"{fixture.STUDY}.yml"
+    path.write_text(yaml.safe_dump({**fixture.study(), "highlights": ["A6", "A3"]}))
+    home = (book.stage(root, tmp_path / "stage") / "book" / "index.md").read_text()
+    lines = [line for line in home.splitlines() if line.startswith('| <a href="../notebooks/')]
+    assert [re.findall(r">(A\d)</a>", line) for line in lines] == [["A6"], ["A3"]]
+    found = {verdict[0]: verdict[1] for verdict in fixture.VERDICTS}
+    assert all(f"{found[key]}" in line for key, line in zip(("A6", "A3"), lines, strict=True))
+    assert "No study has a claim yet." in book_pages.highlights(book_pages.Book(ROOT, {}, {}))
+
+
+def test_highlights_must_be_claims(tmp_path: Path):
+    root = fixture.repository(tmp_path / "repo")
+    (root / "notebooks" / f"{fixture.STUDY}.yml").write_text(yaml.safe_dump({**fixture.study(), "highlights": ["A99"]}))
+    with pytest.raises(ConfigError, match="unknown claim in highlights 'A99'"):
+        load(fixture.STUDY, place=root)
+
+
+def test_the_board_has_a_box_for_every_verdict_and_study(stage: Path):
+    page = (stage / "book" / "verdict_board.md").read_text()
+    boxes = re.findall(r'id="xai-show-([\w-]+)" checked> ([^<]+)</label>', page)
+    kinds = [style for style, _ in book_words.VERDICTS.values()]
+    assert [name for name, _ in boxes] == [*kinds, fixture.STUDY]
+    counted = sum(int(re.search(r"\((\d+)\)$", text).group(1)) for _, text in boxes[:-1])
+    assert counted == len(fixture.study()["claims"])
+    assert f"section:has(> .xai-of-{fixture.STUDY})" in page
+    assert f"::::{{div}} xai-claims xai-of-{fixture.STUDY}\n| Claim |" in page
+
+
+def test_lessons_are_listed_with_their_question(tmp_path: Path):
+    lesson = {"title": "A first step", "question": "What is a gradient?"}
+    made = book_pages.lessons(book_pages.Book(ROOT, {"foundations_first": lesson, "roar": lesson}, {}))
+    assert made == "- {doc}`A first step </notebooks/foundations_first>`: What is a gradient?"
 
 
 def test_unknown_block_is_an_error():

@@ -6,6 +6,7 @@ XAI_REQUIRE_BROWSER=1  what would be skipped fails instead
 
 import base64
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +14,31 @@ from pathlib import Path
 import pytest
 from book_fixture import picture
 
+from xai_lib.compendium import book_words, claims, study
+
 checks = pytest.importorskip("browser_checks", reason="Playwright and axe are not installed (pip install -e .[dev])")
 
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
-BOOK = Path(os.environ.get("XAI_BOOK", Path(__file__).resolve().parents[1] / "build" / "html"))
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = Path(os.environ.get("XAI_BOOK", ROOT / "build" / "html"))
 UNLISTED = {"index.html", "genindex.html", "search.html"}
 GOOD = """<h1>Title</h1><p>Text with <a href="#end">a link</a>.</p>
 <img src="bars.png" alt="Bars of sparseness for twelve images, mean 0.655." width="300"><p id="end">End.</p>"""
+FILTER = """<h1>Board</h1>
+<style>:root:has(#xai-show-good:not(:checked)) .xai-claims tr:has(.xai-good) { display: none; }
+:root:has(#xai-show-one:not(:checked)) section:has(> .xai-of-one) { display: none; }</style>
+<div class="xai-filter"><fieldset><legend>Show</legend>
+<label><input type="checkbox" id="xai-show-good" checked> good (2)</label>
+<label><input type="checkbox" id="xai-show-one" checked> one</label></fieldset></div>
+<section><div class="xai-claims xai-of-one"><table><thead><tr><th>V</th></tr></thead><tbody>
+<tr><td class="xai-good">a</td></tr><tr><td class="xai-bad">b</td></tr></tbody></table></div></section>
+<section><div class="xai-claims xai-of-two"><table><thead><tr><th>V</th></tr></thead><tbody>
+<tr><td class="xai-good">c</td></tr></tbody></table></div></section>"""
+FIGURE = """<figure><img src="bars.png" alt="Bars of robustness for thirty images, mean 0.12." width="300">
+<figcaption>{}</figcaption></figure>"""
 SEEDED = {
     "opens": [GOOD + "<h1>Second</h1>", GOOD.replace("h1", "h2")],
     "console": [GOOD + "<script>console.error('broken')</script>", GOOD + "<script>missing()</script>"],
@@ -36,6 +52,13 @@ SEEDED = {
         GOOD.replace("bars.png", "gone.png"), GOOD.replace("Bars of sparseness for twelve images, mean 0.655.", "Bars"),
         GOOD.replace("Bars of sparseness for twelve images, mean 0.655.", "../_images/0123456789abcdef.png"),
         GOOD + '<img src="bars.png" alt="Bars of sparseness for twelve images, mean 0.655." width="30">',
+    ],
+    "captions": [GOOD + FIGURE.format("Bars."), GOOD + FIGURE.format("Fig. 1 A.") + FIGURE.format("Fig. 1 B.")],
+    "board": [
+        FILTER.replace("(2)", "(3)"), FILTER.replace("tr:has(.xai-good)", "tr:has(.xai-gone)"),
+        FILTER.replace("section:has(> .xai-of-one)", "section"),
+        FILTER.replace("input type", 'input onkeydown="return false" type'),
+        FILTER.replace("input type", 'input onclick="return false" type'),
     ],
     "mathematics": [
         GOOD + '<span class="math">x</span>', GOOD + "<p>$$x$$</p>",
@@ -82,6 +105,8 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     for name, bodies in SEEDED.items():
         for number, body in enumerate(bodies):
             write(folder, f"{name}-{number}.html", body)
+    write(folder, "board.html", FILTER)
+    write(folder, "captions.html", GOOD + FIGURE.format("Fig. 1.2 A.") + FIGURE.format("Fig. 1.3 B."))
     write(folder, "links.html", GOOD + '<a href="good.html#nowhere">anchor</a> <a href="gone.html">file</a>')
     with checks.served(folder) as base:
         yield base, folder
@@ -90,6 +115,12 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
 def test_every_check_passes_a_good_page(browser: Browser, seeded: tuple[str, Path]):
     with checks.visit(browser, seeded[0], "good.html") as seen:
         assert {check.__name__: check(seen) for check in checks.CHECKS if check(seen)} == {}
+
+
+@pytest.mark.parametrize("name", ["board", "captions"])
+def test_pages_with_a_board_or_figures_pass(browser: Browser, seeded: tuple[str, Path], name: str):
+    with checks.visit(browser, seeded[0], f"{name}.html") as seen:
+        assert getattr(checks, name)(seen) == []
 
 
 def test_every_check_has_seeded_faults():
@@ -118,10 +149,63 @@ def test_missing_page_and_dead_links_are_found(browser: Browser, seeded: tuple[s
     ]
 
 
-@pytest.mark.timeout(1200)
-def test_book(browser: Browser):
+def built() -> Path:
     if not (BOOK / "index.html").is_file():
         give_up(f"no book is built in {BOOK} (make book)")
+    return BOOK
+
+
+SEARCHES = {
+    "contour patch": "notebooks/baseline_study.html",
+    "Guided Integrated Gradients": "notebooks/path_attribution.html",
+    "KAR retraining": "notebooks/roar.html",
+    "tightest box": "notebooks/wsol.html",
+    "rotation frog": "notebooks/case_studies.html",
+    "licence fingerprint": "book/data_and_licences.html",
+}
+
+
+@pytest.mark.timeout(300)
+def test_search_finds_the_chapter(browser: Browser):
+    with checks.served(built()) as base, checks.visit(browser, base, "book/index.html") as seen:
+        problems = {words: checks.not_first(checks.found(seen, words), wanted) for words, wanted in SEARCHES.items()}
+        assert seen.outside == []
+    assert {words: why for words, why in problems.items() if why} == {}
+
+
+def test_a_search_that_misses_its_chapter_is_found(browser: Browser, seeded: tuple[str, Path]):
+    items = "".join(f'<li><a href="{name}.html?highlight=x#part">{name}</a></li>' for name in ("a", "b", "b", "c", "d"))
+    write(seeded[1], "search.html", f'<div id="search-results"><h2>Search Results</h2><ul>{items}</ul></div>')
+    with checks.visit(browser, seeded[0], "good.html") as seen:
+        hits = checks.found(seen, "x")
+    assert hits == ["a.html", "b.html", "c.html", "d.html"]
+    assert checks.not_first(hits, "c.html") == []
+    assert checks.not_first(hits, "d.html") == ["d.html is not among the first 3: ['a.html', 'b.html', 'c.html']"]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", [name for name in study.names(place=ROOT) if study.load(name, place=ROOT).claims])
+def test_numbers_and_verdicts_on_the_page_are_those_of_the_results(browser: Browser, name: str):
+    ledger = ROOT / "book" / "runs" / name / "book"
+    if not (ledger / "run.json").is_file():
+        pytest.skip(f"{name} has no published run")
+    own = study.load(name, place=ROOT)
+    again = claims.judge(own, study.read_results(ledger / "results.csv"), profile="book")
+    with checks.served(built()) as base, checks.visit(browser, base, f"notebooks/{name}.html") as seen:
+        shown = checks.results_table(seen, name.replace("_", "-"))
+    assert list(shown) == [claim.id for claim in own.claims]
+    for claim, verdict in zip(own.claims, again, strict=True):
+        reported, ours, n, _, mark = shown[claim.id]
+        assert ours == book_words.interval(verdict.effect, verdict.low, verdict.high), claim.id
+        assert n == book_words.number(verdict.n), claim.id
+        assert verdict.verdict in mark, claim.id
+        for value in re.findall(r"\d+\.\d+", claim.published.text):
+            assert value in reported, claim.id
+
+
+@pytest.mark.timeout(1200)
+def test_book(browser: Browser):
+    built()
     made = {path.relative_to(BOOK).as_posix() for path in BOOK.rglob("*.html") if "_static" not in path.parts} - UNLISTED
     problems: list[str] = []
     pages: dict[str, checks.Anchors] = {}

@@ -3,6 +3,7 @@
 A line `<!-- generated: NAME -->` in a page is replaced by the block of that name; an unknown name is an error.
 """
 
+import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ def verdict_board(book: Book) -> str:
     every: list[Mapping[str, Any]] = []
     for name, study in _tested(book).items():
         run = book.chapters.get(name)
-        verdicts = run.verdicts if run else [{"verdict": "not tested"} for _ in study.get("claims") or []]
+        verdicts = _verdicts(book, name)
         every += verdicts
         profile = f"profile {run.profile}, {str(run.record['finished'])[:10]}" if run else "no published run"
         link = f"{{doc}}`{study['title']} </notebooks/{name}>`"
@@ -89,6 +90,64 @@ def _counts(verdicts: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(f"{badge(name, count=count)}" for name, count in tally(verdicts).items() if count)
 
 
+def highlights(book: Book) -> str:
+    """The claims that the study files single out, one line each: what is claimed, what we find, where."""
+    rows = []
+    for name, study in _tested(book).items():
+        run = book.chapters.get(name)
+        found = {str(v["id"]): v for v in run.verdicts} if run else {}
+        claims = {str(claim["id"]): claim for claim in study.get("claims") or []}
+        for key in study.get("highlights") or []:
+            verdict = found.get(key, {"verdict": "not tested", "reason": "no published run"})
+            ours = interval(verdict.get("effect"), verdict.get("low"), verdict.get("high"))
+            mark = badge(verdict["verdict"], verdict.get("reason"))
+            rows.append([_claim_link(name, claims[key], run), claims[key]["statement"], mark, ours])
+    return table(["Claim", "Statement", "Verdict", "Ours [95 % interval]"], rows) if rows else "No study has a claim yet."
+
+
+def _claim_link(name: str, claim: Mapping[str, Any], run: Run | None) -> str:
+    """A claim's id, leading to it where its chapter has a run; for pages in book/."""
+    if run is None:
+        return str(claim["id"])
+    return f'<a href="../notebooks/{name}.html#{claim_target(name, claim["id"])}">{claim["id"]}</a>'
+
+
+def lessons(book: Book) -> str:
+    """The chapters that teach, with the question that each answers."""
+    found = {name: study for name, study in book.studies.items() if name.startswith("foundations_")}
+    lines = [f"- {{doc}}`{study['title']} </notebooks/{name}>`: {study['question']}" for name, study in found.items()]
+    return "\n".join(lines) or "No lesson yet."
+
+
+def claim_filter(book: Book) -> str:
+    """Boxes that show and hide studies and verdicts of the claim board: HTML and CSS, no script, so that they work anywhere."""
+    tested = _tested(book)
+    counts = tally([v for name in tested for v in _verdicts(book, name)])
+    kinds = {style: f"{name} ({counts[name]})" for name, (style, _) in VERDICTS.items()}
+    hidden = [
+        f":root:has(#xai-show-{style}:not(:checked)) .xai-claims tr:has(.xai-{style}) {{ display: none; }}" for style in kinds
+    ] + [f":root:has(#xai-show-{name}:not(:checked)) section:has(> .xai-of-{name}) {{ display: none; }}" for name in tested]
+    groups = {"Verdict": kinds, "Study": {name: str(study["title"]) for name, study in tested.items()}}
+    return (
+        "<style>\n" + "\n".join(hidden) + "\n</style>\n\n"
+        '<div class="xai-filter">\n' + "\n".join(_boxes(legend, one) for legend, one in groups.items()) + "\n</div>"
+    )
+
+
+def _boxes(legend: str, entries: Mapping[str, str]) -> str:
+    lines = [
+        f'<label><input type="checkbox" id="xai-show-{key}" checked> {html.escape(text)}</label>'
+        for key, text in entries.items()
+    ]
+    return f"<fieldset>\n<legend>{legend}</legend>\n" + "\n".join(lines) + "\n</fieldset>"
+
+
+def _verdicts(book: Book, name: str) -> Sequence[Mapping[str, Any]]:
+    """Those of a study's published run; without one, every claim is not tested."""
+    run = book.chapters.get(name)
+    return run.verdicts if run else [{"verdict": "not tested"} for _ in book.studies[name].get("claims") or []]
+
+
 def claim_board(book: Book) -> str:
     """Every claim of every study with its verdict; each row leads to the claim."""
     parts = []
@@ -98,18 +157,15 @@ def claim_board(book: Book) -> str:
         rows = []
         for claim in study.get("claims") or []:
             verdict = found.get(str(claim["id"]), {"verdict": "not tested", "reason": "no published run"})
-            here = (
-                f'<a href="../notebooks/{name}.html#{claim_target(name, claim["id"])}">{claim["id"]}</a>'
-                if run
-                else claim["id"]
-            )
             ours = interval(verdict.get("effect"), verdict.get("low"), verdict.get("high"))
             mark = badge(verdict["verdict"], verdict.get("reason"))
-            rows.append([here, claim["statement"], reported(claim), ours, number(verdict.get("n")), mark])
+            rows.append(
+                [_claim_link(name, claim, run), claim["statement"], reported(claim), ours, number(verdict.get("n")), mark]
+            )
         head = ["Claim", "Statement", "Reported", "Ours [95 % interval]", "n", "Verdict"]
         shown = table(head, rows) if rows else "This study tests no claim."
-        parts.append(f"## {cell(study['title'])}\n\n{shown}")
-    return "\n\n".join(parts)
+        parts.append(f"## {cell(study['title'])}\n\n::::{{div}} xai-claims xai-of-{name}\n{shown}\n::::")
+    return f"{claim_filter(book)}\n\n" + "\n\n".join(parts)
 
 
 def verdict_vocabulary(book: Book) -> str:
@@ -175,6 +231,8 @@ def _functions(kind: str, book: Book) -> str:
 BLOCKS: dict[str, Callable[[Book], str]] = {
     "verdict_board": verdict_board,
     "claim_board": claim_board,
+    "highlights": highlights,
+    "lessons": lessons,
     "verdict_vocabulary": verdict_vocabulary,
     "run_ledger": run_ledger,
     "local_runs": local_runs,

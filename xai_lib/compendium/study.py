@@ -47,7 +47,8 @@ class Resolved:
 class Study(Frozen):
     """A study file, checked. `name` is the file's stem; its notebook lies beside it.
 
-    One without `document` is a lesson: it explains or shows something, and tests no claim.
+    One without `document` is a lesson: it explains or shows something, and tests no claim. `highlights` are the claims that
+    the first page of the book names.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Study(Frozen):
     parameters: dict[str, Parameter]
     profiles: dict[str, Profile]
     claims: tuple[Claim, ...] = ()
+    highlights: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
     controls: tuple[Control, ...] = ()
     limits: tuple[str, ...] = ()
@@ -94,6 +96,9 @@ class Study(Frozen):
         ids = [claim.id for claim in self.claims]
         if len(set(ids)) != len(ids):
             raise ConfigError(f"claims: ids repeat in {', '.join(ids)}; each claim needs its own")
+        for name in self.highlights:
+            if name not in ids:
+                raise unknown("claim in highlights", name, ids)
         for name in self.profiles:
             self.profile_values(name)
         return self
