@@ -210,8 +210,7 @@ def found(seen: Visit, words: str) -> list[str]:
     """Pages that the book's search gives for some words, best first."""
     page = seen.page
     page.goto(urljoin(seen.url, f"/search.html?{urlencode({'q': words})}"), wait_until="load")
-    page.locator("#search-results h2, #search-results .search-summary").first.wait_for()
-    page.wait_for_function("() => !document.querySelector('#search-progress')?.textContent.includes('...')")
+    page.wait_for_function("() => /finished|did not match/.test(document.querySelector('#search-results')?.textContent || '')")
     links = page.locator("#search-results li a").evaluate_all(
         "all => all.map(one => one.getAttribute('href').split(/[?#]/)[0])"
     )

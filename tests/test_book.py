@@ -39,7 +39,7 @@ CONFIG_KEYS = {
     "sphinx": {
         "recursive_update": bool,
         "config": {
-            "language": str, "html_static_path": list, "html_css_files": list, "html_copy_source": bool,
+            "language": str, "html_static_path": list, "html_css_files": list, "html_search_scorer": str, "html_copy_source": bool,
             "html_show_sourcelink": bool, "nb_render_markdown_format": str, "mathjax_path": str,
             "mathjax3_config": {"options": {"enableMenu": bool}}, "bibtex_default_style": str, "bibtex_reference_style": str,
             "html_context": {"default_mode": str},

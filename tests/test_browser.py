@@ -175,7 +175,7 @@ def test_search_finds_the_chapter(browser: Browser):
 
 def test_a_search_that_misses_its_chapter_is_found(browser: Browser, seeded: tuple[str, Path]):
     items = "".join(f'<li><a href="{name}.html?highlight=x#part">{name}</a></li>' for name in ("a", "b", "b", "c", "d"))
-    write(seeded[1], "search.html", f'<div id="search-results"><h2>Search Results</h2><ul>{items}</ul></div>')
+    write(seeded[1], "search.html", f'<div id="search-results"><p>Search finished.</p><ul>{items}</ul></div>')
     with checks.visit(browser, seeded[0], "good.html") as seen:
         hits = checks.found(seen, "x")
     assert hits == ["a.html", "b.html", "c.html", "d.html"]

@@ -38,7 +38,9 @@ def run(stage: Path, config: Path, output: Path, *, strict: bool) -> Path:
     paths = ["--config", str(config.resolve()), "--toc", str(stage.resolve() / "_toc.yml"), "--path-output", str(work)]
     command = [sys.executable, "-c", _START, "build", str(stage.resolve()), *paths, "--all", *flags]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONUTF8": "1", "NO_COLOR": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False, cwd=stage.resolve()
+    )
     log = output / "book.log"
     log.write_text(done.stdout + "\n" + done.stderr, encoding="utf-8")
     made = work / "_build" / "html"
