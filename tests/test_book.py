@@ -39,7 +39,8 @@ CONFIG_KEYS = {
     "sphinx": {
         "recursive_update": bool,
         "config": {
-            "language": str, "html_static_path": list, "html_css_files": list, "html_search_scorer": str, "html_copy_source": bool,
+            "language": str, "html_static_path": list, "html_css_files": list, "html_search_scorer": str,
+            "html_copy_source": bool,
             "html_show_sourcelink": bool, "nb_render_markdown_format": str, "mathjax_path": str,
             "mathjax3_config": {"options": {"enableMenu": bool}}, "bibtex_default_style": str, "bibtex_reference_style": str,
             "html_context": {"default_mode": str},
@@ -500,6 +501,20 @@ def test_highlights_are_one_line_each_with_verdict_and_number(tmp_path: Path):
     assert "No study has a claim yet." in book_pages.highlights(book_pages.Book(ROOT, {}, {}))
 
 
+def test_selections_of_one_data_set_share_a_row(tmp_path: Path):
+    root = fixture.repository(tmp_path / "repo")
+    record = root / "book" / "runs" / fixture.STUDY / "book" / "run.json"
+    found = json.loads(record.read_text())
+    one = {"name": "mnist", "licence": "CC", "redistributable": False}
+    found["data"] = [{**one, "n": 7, "fingerprint": "a" * 64}, {**one, "n": 900, "fingerprint": "b" * 64}]
+    record.write_text(json.dumps(found))
+    source = text(book.stage(root, tmp_path / "stage"))
+    assert "| mnist | 2 selections of 7 to 900 | CC | no: drawn on a neutral ground | of each: below |" in source
+    assert f"| mnist | 7 | `{'a' * 16}` |\n| mnist | 900 | `{'b' * 16}` |" in source
+    joint = hashlib.sha256(f"{'a' * 64}\n{'b' * 64}".encode()).hexdigest()
+    assert f"| Data mnist | 2 selections; `{joint}` over their fingerprints |" in source
+
+
 def test_highlights_must_be_claims(tmp_path: Path):
     root = fixture.repository(tmp_path / "repo")
     (root / "notebooks" / f"{fixture.STUDY}.yml").write_text(yaml.safe_dump({**fixture.study(), "highlights": ["A99"]}))
@@ -564,12 +579,15 @@ def test_mathjax_is_copied_whole_and_not_into_static(tmp_path: Path):
 
 
 def test_failed_build_lists_the_warnings_and_keeps_the_old_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(book_sphinx, "_START", "import sys; print('/x/stage/a.md:1: WARNING: no such label'); sys.exit(1)")
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    said = f"import sys; print('{stage}/a.md:1: WARNING: no such label'); sys.exit(1)"
+    monkeypatch.setattr(book_sphinx, "_START", said)
     (tmp_path / "_config.yml").write_text("")
     (tmp_path / "html").mkdir()
     (tmp_path / "html" / "index.html").write_text("old")
-    with pytest.raises(EngineError, match="no such label"):
-        book_sphinx.run(Path("/x/stage"), tmp_path / "_config.yml", tmp_path, strict=True)
+    with pytest.raises(EngineError, match=r"\na\.md:1: WARNING: no such label"):
+        book_sphinx.run(stage, tmp_path / "_config.yml", tmp_path, strict=True)
     assert (tmp_path / "html" / "index.html").read_text() == "old"
 
 

@@ -105,7 +105,7 @@ def test_metrics_that_agree_in_their_own_direction_have_w_1() -> None:
     values = {("up", k): LEVEL + v for k, v in order.items()} | {("down", k): LEVEL - v for k, v in order.items()}
     panel = {"study": "s", "title": "t", "methods": list(order), "metrics": {"up": "larger", "down": "smaller"}}
     text = book_across.concordance(questions(concordance=[panel]), {"s": run(values)})
-    assert "| 3 | up, down | 1.00 [1.00, 1.00] | 1.00 | 0.500 | 30 |" in text
+    assert "| 3 | up; down | 1.00 [1.00, 1.00] | 1.00 | 0.500 | 30 |" in text
     panel["metrics"] = {"up": "larger", "down": "larger"}
     assert "| 0.00 [0.00, 0.00] | 0.00 | 0.500 | 30 |" in book_across.concordance(
         questions(concordance=[panel]), {"s": run(values)}

@@ -149,7 +149,7 @@ def spread(questions: CrossStudy, chapters: Chapters) -> str:
         found = wide(chapters[score.study], score, score.metric, labels)
         ranges = [np.ptp(found[list(group.labels)].to_numpy(), axis=1) for group in groups]
         difference = stats.paired_difference(*ranges)
-        names = [f"{group.name}: {', '.join(group.labels)}" for group in groups]
+        names = [f"{group.name}: {'; '.join(group.labels)}" for group in groups]
         rows.append([_link(score), *names, *map(_shown, ranges), _shown(difference), difference.n])
     head = [
         "Score",
@@ -210,8 +210,7 @@ def controls(studies: Mapping[str, Mapping[str, Any]], chapters: Chapters) -> st
     listed = "".join(f"\n- {row[0]}" for row in won)
     return (
         f"**In {len(won)} of {len(rows)} scores no method is above the best control, "
-        f"in {len(few)} more at most half of them are.**"
-        + (f" No method is above it in:\n{listed}" if won else "")
+        f"in {len(few)} more at most half of them are.**" + (f" No method is above it in:\n{listed}" if won else "")
     )
 
 
@@ -233,7 +232,7 @@ def concordance(questions: CrossStudy, chapters: Chapters) -> str:
             [
                 _link(panel),
                 len(methods),
-                ", ".join(panel.metrics),
+                "; ".join(panel.metrics),
                 _shown(kendall_w(scores)),
                 number(float(of_means)),
                 number(1 / len(frames)),

@@ -5,13 +5,13 @@ prefix, so that `baseline_study-claims` is the same anchor in every build.
 """
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from xai_lib.compendium.book_runs import Run, decides
-from xai_lib.compendium.book_words import VERDICTS, badge, cell, code, duration, headline, rule_sentence, table, tally
+from xai_lib.compendium.book_words import VERDICTS, badge, cell, code, duration, headline, number, rule_sentence, table, tally
 
 Study = Mapping[str, Any]
 
@@ -28,7 +28,7 @@ def card(study: Study, run: Run, *, stale: str, downloads: Mapping[str, str]) ->
         "Profile": run.profile,
         "Executed": f"{str(record['finished'])[:10]}",
         "Runtime": duration(record["seconds"]),
-        "Device": f"{record.get('device', 'unknown')}, {record.get('threads', '?')} threads",
+        "Device": f"{record.get('device', 'unknown')}, {threads(record)}",
         **({} if lesson(study) else {"Document": cite(study, style="plain")}),
     }
     lines = "\n".join(f"<div><dt>{name}</dt><dd>{html.escape(str(value))}</dd></div>" for name, value in facts.items())
@@ -45,6 +45,16 @@ def card(study: Study, run: Run, *, stale: str, downloads: Mapping[str, str]) ->
         f"({run.prefix}-card)=\n:::::{{div}} xai-card\n{shown}\n\n"
         f"::::{{div}} xai-actions\n{buttons} [Rerun this study](#{run.prefix}-rerun)\n::::\n:::::\n"
     )
+
+
+def threads(record: Mapping[str, Any]) -> str:
+    """How many threads a run had.
+
+    >>> threads({"threads": 1}), threads({"threads": 2}), threads({})
+    ('1 thread', '2 threads', '? threads')
+    """
+    count = record.get("threads", "?")
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def lesson(study: Study) -> bool:
@@ -188,19 +198,44 @@ def _other_value(study: Study, run: Run) -> str:
 
 
 def data_card(run: Run) -> str:
-    """Element 7: data and models with licence and checksum."""
+    """Element 7: data and models with licence and checksum; a data set of which several selections were used has one row."""
+    chosen: dict[str, list[Mapping[str, Any]]] = {}
+    for one in run.record["data"]:
+        chosen.setdefault(str(one["name"]), []).append(one)
     sets = [
-        (d["name"], d.get("n"), d.get("licence"), "yes" if d.get("redistributable") else "no: drawn on a neutral ground",
-         code(str(d.get("fingerprint", ""))[:16]))
-        for d in run.record["data"]
+        (name, _images(parts), parts[0].get("licence"),
+         "yes" if parts[0].get("redistributable") else "no: drawn on a neutral ground", _fingerprint(parts))
+        for name, parts in chosen.items()
+    ]  # fmt: skip
+    several = [
+        (name, part.get("n"), code(str(part.get("fingerprint", ""))[:16]))
+        for name, parts in chosen.items() if len(parts) > 1 for part in parts
     ]  # fmt: skip
     nets = [(m["name"], code(str(m.get("weights_sha256") or "untrained")[:16])) for m in run.record["models"]]
+    listed = table(["Data set", "Images", "Fingerprint"], several)
     parts = [
         table(["Data set", "Images", "Licence", "May be shown", "Fingerprint"], sets) if sets else "No data set was recorded.",
+        f":::{{dropdown}} Fingerprint of each selection\n{listed}\n:::" if several else "",
         table(["Model", "Weights (sha256)"], nets) if nets else "",
         "Fingerprints are the first 16 digits of a sha256 over ids, values and labels; see {doc}`/book/data_and_licences`.",
     ]
     return section(run.prefix, "data", "Data and models", "\n\n".join(part for part in parts if part))
+
+
+def _images(parts: Sequence[Mapping[str, Any]]) -> str:
+    """How many images, or of how many selections with how many each.
+
+    >>> _images([{"n": 30}]), _images([{"n": 30}, {"n": 500}])
+    ('30', '2 selections of 30 to 500')
+    """
+    counts = [part["n"] for part in parts if part.get("n") is not None]
+    if len(parts) == 1 or not counts:
+        return number(parts[0].get("n"))
+    return f"{len(parts)} selections of {min(counts)} to {max(counts)}"
+
+
+def _fingerprint(parts: Sequence[Mapping[str, Any]]) -> str:
+    return code(str(parts[0].get("fingerprint", ""))[:16]) if len(parts) == 1 else "of each: below"
 
 
 def not_run(name: str, study: Study) -> str:

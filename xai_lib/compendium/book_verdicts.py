@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xai_lib.compendium.book_cells import Study, cite, claim_target, command, lesson, reported, section
+from xai_lib.compendium.book_cells import Study, cite, claim_target, command, lesson, reported, section, threads
 from xai_lib.compendium.book_runs import Run, decides
 from xai_lib.compendium.book_words import badge, code, duration, headline, interval, number, table
 
@@ -86,6 +86,20 @@ def shards_row(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [("Shards", f"{shards['n']}; {code(digest)} over their names, which are in run.json")]
 
 
+def _data_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """One row per data set: its fingerprint, or the sha256 over those of its selections."""
+    chosen: dict[str, list[str]] = {}
+    for one in record["data"]:
+        chosen.setdefault(str(one["name"]), []).append(str(one.get("fingerprint", "–")))
+    rows = []
+    for name, own in chosen.items():
+        joint = hashlib.sha256("\n".join(own).encode()).hexdigest()
+        rows.append(
+            (f"Data {name}", code(own[0]) if len(own) == 1 else f"{len(own)} selections; {code(joint)} over their fingerprints")
+        )
+    return rows
+
+
 def provenance(study: Study, run: Run, sources: Sequence[str]) -> str:
     """Element 16: which run made this page, on what, how long each cell took, and how to check it."""
     record = run.record
@@ -99,11 +113,11 @@ def provenance(study: Study, run: Run, sources: Sequence[str]) -> str:
         ("Runtime", duration(record["seconds"])),
         (
             "Device",
-            f"{record.get('device', '–')}; {record.get('cpu', 'CPU not recorded')}; {record.get('threads', '?')} threads",
+            f"{record.get('device', '–')}; {record.get('cpu', 'CPU not recorded')}; {threads(record)}",
         ),
         ("Versions", versions),
         ("Seeds", code(seeds) if seeds not in (None, [], {}) else "none"),
-        *((f"Data {d['name']}", code(d.get("fingerprint", "–"))) for d in record["data"]),
+        *_data_rows(record),
         *((f"Weights {m['name']}", code(m.get("weights_sha256") or "untrained")) for m in record["models"]),
         *shards_row(record),
         ("results.csv", code(record.get("results_sha256") or "–")),
