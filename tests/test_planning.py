@@ -98,10 +98,11 @@ def test_parts_cover_everything_once_and_keep_images_together(stages):
     assert not first & second
 
 
-def test_a_study_without_a_plan_says_so(monkeypatch):
+@pytest.mark.parametrize("name", ["no_such_study", "catalogue_pages"])  # no module; a module without works
+def test_a_study_without_a_plan_says_so(name):
     loaded = load("baseline_study")
-    other = loaded.model_copy(update={"name": "no_such_study"})
-    with pytest.raises(ConfigError, match="'no_such_study' has no plan"):
+    other = loaded.model_copy(update={"name": name})
+    with pytest.raises(ConfigError, match=f"'{name}' has no plan"):
         planning.works_of(other, Resolved({}, None, True, "smoke"))
 
 

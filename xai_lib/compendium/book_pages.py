@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xai_lib.compendium import book_across, book_controls, book_reference, book_registry
+from xai_lib.compendium import book_across, book_api, book_controls, book_reference, book_registry
 from xai_lib.compendium.book_cells import Study, claim_target, lesson, reported
 from xai_lib.compendium.book_runs import Run
 from xai_lib.compendium.book_sweeps import SweepPage
 from xai_lib.compendium.book_words import VERDICTS, badge, cell, code, duration, headline, interval, number, table, tally
 from xai_lib.errors import ConfigError, unknown
 
+PACKAGE = Path(__file__).parents[1]
 PLACE = re.compile(r"^<!-- generated: (.*?) -->[ \t]*$", flags=re.M)
 
 
@@ -241,6 +242,7 @@ BLOCKS: dict[str, Callable[[Book], str]] = {
     "parameters": lambda book: book_reference.parameters(book.studies),
     "execution": lambda book: book_reference.execution(book.studies, book.ledger),
     "method_table": lambda book: book_reference.methods(),
+    "api": lambda book: book_api.page(PACKAGE),
     "controls": lambda book: book_controls.page(book.studies, book.chapters),
     "cross X1": lambda book: book_across.against_random(book_across.read(book.root), book.chapters),
     "cross X2": lambda book: book_across.spread(book_across.read(book.root), book.chapters),

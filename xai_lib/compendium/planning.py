@@ -31,9 +31,10 @@ def works_of(study: Study, resolved: Resolved) -> Stages:
         ConfigError: the study computes everything inside its notebook.
     """
     name = f"xai_lib.studies.{study.name}"
-    if importlib.util.find_spec(name) is None:
+    works = getattr(importlib.import_module(name), "works", None) if importlib.util.find_spec(name) else None
+    if works is None:
         raise ConfigError(f"study {study.name!r} has no plan: everything is computed inside its notebook, by `xai run` alone")
-    stages: Stages = importlib.import_module(name).works(resolved.values)
+    stages: Stages = works(resolved.values)
     return stages
 
 
