@@ -35,6 +35,8 @@ PROSE = """() => {
 RESIDUE = re.compile(
     r"Traceback|papermill-error|<Figure size|np\.float|⟦|⟧|\{(?:numref|cite|eq|ref|doc|download)[:}]|\[\]|<!-- generated"
 )
+HEAVIEST = 3_000_000
+"""Bytes of a page with its pictures."""
 RAW_MATH = re.compile(r"\$\$|\\\(|\\\[")
 
 
@@ -167,6 +169,15 @@ def board(seen: Visit) -> list[str]:
     return problems
 
 
+def weight(seen: Visit) -> list[str]:
+    """The page and its pictures; what all pages share is loaded once and does not count."""
+    sizes = seen.page.evaluate(
+        "() => ['navigation', 'resource'].flatMap(kind => performance.getEntriesByType(kind))"
+        ".filter(one => ['navigation', 'img'].includes(one.initiatorType)).map(one => one.decodedBodySize)"
+    )
+    return [f"{sum(sizes) / 1e6:.2f} MB, allowed are {HEAVIEST / 1e6:g}"] if sum(sizes) > HEAVIEST else []
+
+
 def mathematics(seen: Visit) -> list[str]:
     page = seen.page
     wanted, made, wrong = (page.locator(css).count() for css in (".math", "mjx-container", "mjx-merror, [data-mjx-error]"))
@@ -202,7 +213,7 @@ def narrow(seen: Visit) -> list[str]:
     return [f"{over} pixels wider than a screen of 360"] if over > 0 else []
 
 
-CHECKS = (opens, console, requests, residue, images, captions, mathematics, identifiers, board, accessible, narrow)
+CHECKS = (opens, console, requests, residue, images, captions, weight, mathematics, identifiers, board, accessible, narrow)
 """In this order, because the last two change the page."""
 
 

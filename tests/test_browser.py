@@ -11,8 +11,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from book_fixture import picture
+from PIL import Image
 
 from xai_lib.compendium import book_words, claims, study
 
@@ -54,6 +56,10 @@ SEEDED = {
         GOOD + '<img src="bars.png" alt="Bars of sparseness for twelve images, mean 0.655." width="30">',
     ],
     "captions": [GOOD + FIGURE.format("Bars."), GOOD + FIGURE.format("Fig. 1 A.") + FIGURE.format("Fig. 1 B.")],
+    "weight": [
+        GOOD + f"<!-- {'x' * 3_000_000} -->",
+        GOOD + '<img src="noise.png" alt="Noise of a thousand rows, all levels equal." width="30">',
+    ],
     "board": [
         FILTER.replace("(2)", "(3)"), FILTER.replace("tr:has(.xai-good)", "tr:has(.xai-gone)"),
         FILTER.replace("section:has(> .xai-of-one)", "section"),
@@ -101,6 +107,7 @@ def write(folder: Path, name: str, body: str) -> None:
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     folder = tmp_path_factory.mktemp("seeded")
     (folder / "bars.png").write_bytes(base64.b64decode(picture("bars")))
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1010, 3), dtype=np.uint8)).save(folder / "noise.png")
     write(folder, "good.html", GOOD)
     for name, bodies in SEEDED.items():
         for number, body in enumerate(bodies):

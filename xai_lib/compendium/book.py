@@ -29,6 +29,7 @@ from xai_lib.compendium import (
     book_assets,
     book_bibliography,
     book_cells,
+    book_downloads,
     book_glossary,
     book_notebook,
     book_runs,
@@ -156,6 +157,7 @@ def chapter(study: Study, run: Run, book: Book, downloads: dict[str, str]) -> nb
     page = book_notebook.clean(run.notebook(), book.root)
     book_notebook.fold(page)
     book_notebook.lift_figures(page)
+    book_downloads.lighten(page)
     book_notebook.prefix_labels(page, run.prefix)
     book_notebook.link_terms(page, book.terms)
     book_notebook.fill_tokens(page, run.results(), run.record)
@@ -207,8 +209,8 @@ def _stage_run(study: Study, run: Run, book: Book, target: Path) -> None:
     path = f"/{folder.relative_to(target).as_posix()}/{stem}"
     downloads = {"Download the executed notebook": f"{path}.ipynb", "run.json": f"{path}-run.json"}
     if (run.folder / "results.csv").is_file():
-        shutil.copyfile(run.folder / "results.csv", folder / f"{stem}-results.csv")
-        downloads["results.csv"] = f"{path}-results.csv"
+        made = book_downloads.copy_table(run.folder / "results.csv", folder / f"{stem}-results.csv")
+        downloads[made.name.removeprefix(f"{stem}-")] = f"/{made.relative_to(target).as_posix()}"
     page = target / f"{run.page}.ipynb"
     page.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(chapter(study, run, book, downloads), page)
