@@ -25,7 +25,7 @@ def lighten(notebook: nbformat.NotebookNode) -> None:
 
 
 def lighter(png: bytes) -> bytes:
-    """The same picture as PNG in no more bytes: without an alpha channel that is opaque everywhere, packed as well as can be."""
+    """The same picture as PNG in no more bytes: packed well, without an alpha channel that is opaque everywhere."""
     picture: Image.Image = Image.open(io.BytesIO(png))
     if picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (255, 255):
         picture = picture.convert("RGB")

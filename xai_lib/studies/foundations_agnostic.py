@@ -15,6 +15,7 @@ from torch import Tensor
 from xai_lib import data, tabular
 from xai_lib.compendium.results import COLUMNS
 from xai_lib.models.wrapper import state_sha256
+from xai_lib.threads import on_one_thread
 from xai_lib.toys import Formula
 from xai_lib.types import Samples
 
@@ -100,6 +101,7 @@ class Task:
         return self.x_test[self.row]
 
 
+@on_one_thread
 def open_task(p: Mapping[str, Any]) -> Task:
     """Load the table, fit both models, and choose the explained row.
 

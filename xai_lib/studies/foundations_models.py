@@ -12,6 +12,7 @@ from xai_lib.compendium.results import COLUMNS
 from xai_lib.data.tabular import columns as column_names
 from xai_lib.errors import ConfigError
 from xai_lib.randomness import key
+from xai_lib.threads import on_one_thread
 from xai_lib.types import Samples
 
 TABLE = "breast_cancer"
@@ -212,6 +213,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+@on_one_thread
 def accuracy_rows(made: Sequence[Split], p: Mapping[str, Any]) -> pd.DataFrame:
     """Every model on every split: accuracy on the held-out part, less that of logistic regression, and numbers kept."""
     found: dict[str, list[tuple[float, float]]] = {}

@@ -9,6 +9,7 @@ import pandas as pd
 
 from xai_lib import agreement
 from xai_lib.studies.foundations_models import LINEAR, Split, bootstraps, draw, logistic, neighbours, support_vectors, tidy
+from xai_lib.threads import on_one_thread
 
 PAIR = ("mean radius", "mean perimeter")
 """Two names for nearly one measurement: a perimeter is 2 pi times a radius, but for the shape."""
@@ -41,6 +42,7 @@ class Resampled:
     alone: np.ndarray
 
 
+@on_one_thread
 def resampled(split: Split, p: Mapping[str, Any]) -> Resampled:
     """Fit every resample under both penalties. The ruler stays: all are standardised by the training rows."""
     rows = bootstraps(len(split.x_train), p["n_bootstraps"], p["seed"], "coefficients")
@@ -139,6 +141,7 @@ def rulers(split: Split, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
+@on_one_thread
 def ruler_rows(made: Sequence[Split], p: Mapping[str, Any]) -> pd.DataFrame:
     """How many of the k neighbours stay with another ruler, and how accurate the vote is; means over a split's test rows."""
     found: dict[str, list[tuple[float, float]]] = {}
@@ -180,6 +183,7 @@ def needed(parts: np.ndarray, share: float = 0.5) -> np.ndarray:
     return np.asarray(reached.argmax(axis=1) + 1)
 
 
+@on_one_thread
 def vector_rows(made: Sequence[Split]) -> pd.DataFrame:
     """Support vectors of both kernels: how many, how wide the margin, and what is lost when all other rows are deleted."""
     frames = []

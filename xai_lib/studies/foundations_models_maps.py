@@ -11,6 +11,7 @@ import pandas as pd
 from xai_lib import data
 from xai_lib.errors import ConfigError
 from xai_lib.studies.foundations_models import TABLE, draw, support_vectors, tidy, tree
+from xai_lib.threads import on_one_thread
 from xai_lib.types import Samples
 
 DIGITS = "mnist_5k"
@@ -51,6 +52,7 @@ def inputs_of(dataset: str, n_rows: int, seed: int) -> tuple[Samples, np.ndarray
     return samples, (x - x.mean(axis=0)) / x.std(axis=0) if dataset == TABLE else x
 
 
+@on_one_thread
 def pictures(dataset: str, p: Mapping[str, Any]) -> Pictures:
     """PCA, and t-SNE from random starts, for every perplexity and seed.
 
@@ -102,6 +104,7 @@ def disparity(a: np.ndarray, b: np.ndarray) -> float:
     return float(procrustes(a, b)[2])
 
 
+@on_one_thread
 def picture_rows(shown: Pictures, p: Mapping[str, Any]) -> pd.DataFrame:
     """How much of the neighbourhoods a picture keeps, and what two pictures of the same rows have in common.
 
@@ -133,6 +136,7 @@ def picture_rows(shown: Pictures, p: Mapping[str, Any]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+@on_one_thread
 def two_models(shown: Pictures, seed: int) -> dict[str, np.ndarray]:
     """Held-out answers of two models for the rows of a picture, by five-fold cross-validation: label -> (n,)."""
     from sklearn.model_selection import KFold, cross_val_predict

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from xai_lib.studies.foundations_models import HIDDEN, Split, bootstraps, draw, forest, net, tidy, tree
+from xai_lib.threads import on_one_thread
 
 FIRST, SAME_FIRST, SAME_THREE, SAME_CLASS = "first question", "same first question", "same first three questions", "same class"
 IMPURITY, PERMUTATION, BELOW = "impurity importance", "permutation importance", "features below the noise"
@@ -75,6 +76,7 @@ def questions(fitted: Any) -> tuple[int, ...]:
     return tuple(max(-1, int(inner.feature[at])) for at in (0, *below))
 
 
+@on_one_thread
 def question_rows(split: Split, p: Mapping[str, Any]) -> pd.DataFrame:
     """Trees of resamples beside the drawn one: which column they ask first, and how often they answer alike."""
     rows = bootstraps(len(split.raw_train), p["n_bootstraps"], p["seed"], "trees")
@@ -106,6 +108,7 @@ def with_noise(split: Split, seed: int) -> tuple[np.ndarray, np.ndarray, tuple[s
     return parts[0], parts[1], (*split.columns, MANY, TWO)
 
 
+@on_one_thread
 def importance_rows(made: Sequence[Split], p: Mapping[str, Any]) -> pd.DataFrame:
     """Both importances of a full-depth forest, column by column and split by split.
 
@@ -183,6 +186,7 @@ def twins(split: Split, seed: int) -> tuple[Any, dict[str, Any]]:
     return own, dict(zip(TWINS, (reordered(own, order), rescaled(own, factors), again), strict=True))
 
 
+@on_one_thread
 def net_rows(made: Sequence[Split], p: Mapping[str, Any]) -> pd.DataFrame:
     """Each twin beside the net: change of test logits, of weights (mean |change| over mean |weight|), share of same answers."""
     found: dict[tuple[str, str], list[float]] = {}
