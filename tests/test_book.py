@@ -39,7 +39,7 @@ CONFIG_KEYS = {
     "sphinx": {
         "recursive_update": bool,
         "config": {
-            "language": str, "html_static_path": list, "html_css_files": list, "html_search_scorer": str,
+            "language": str, "html_static_path": list, "html_css_files": list, "html_js_files": list, "html_search_scorer": str,
             "html_copy_source": bool,
             "html_show_sourcelink": bool, "nb_render_markdown_format": str, "mathjax_path": str,
             "mathjax3_config": {"options": {"enableMenu": bool}}, "bibtex_default_style": str, "bibtex_reference_style": str,
@@ -94,7 +94,7 @@ def test_config_has_exactly_the_keys_that_jupyter_book_reads():
     assert unlike({**config, "only_build_toc_file": True}, CONFIG_KEYS) == ["only_build_toc_file: unknown"]
     assert config["execute"]["execute_notebooks"] == "off"
     assert config["sphinx"]["config"]["mathjax_path"].startswith("mathjax/")
-    for name in config["sphinx"]["config"]["html_css_files"]:
+    for name in config["sphinx"]["config"]["html_css_files"] + config["sphinx"]["config"]["html_js_files"]:
         assert (ROOT / "book" / "assets" / name).is_file()
 
 
