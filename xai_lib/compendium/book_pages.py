@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xai_lib.compendium import book_across, book_api, book_controls, book_reference, book_registry
+from xai_lib.compendium import book_across, book_api, book_cards, book_controls, book_reference, book_registry
 from xai_lib.compendium.book_cells import Study, claim_target, lesson, reported
 from xai_lib.compendium.book_runs import Run
 from xai_lib.compendium.book_sweeps import SweepPage
@@ -250,6 +250,8 @@ BLOCKS: dict[str, Callable[[Book], str]] = {
     "cross X4": lambda book: book_across.controls(book.studies, book.chapters),
     "cross X5": lambda book: book_across.concordance(book_across.read(book.root), book.chapters),
     **{kind: partial(_functions, kind) for kind in ("methods", "metrics", "baselines", "scores")},
+    "data_cards": lambda book: book_cards.data_sets(book.keys, book.studies, book.chapters),
+    "model_cards": lambda book: book_cards.models(book.root, book.keys, book.studies, book.chapters),
     "data_sets": lambda book: book_registry.data_sets(book.keys),
     "models": lambda book: book_registry.models(book.keys),
 }
