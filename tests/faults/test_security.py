@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -289,6 +290,10 @@ def test_f30_archives_are_opened_in_one_module_and_only_tar_and_gzip():
         used = names & {"zipfile", "tarfile", "gzip", "bz2", "lzma", "zlib", "unpack_archive", "py7zr"}
         if used:
             found[path.name] = used
+    writer = (ROOT / "xai_lib" / "compendium" / "book_downloads.py").read_text(encoding="utf-8")
+    written = re.findall(r"gzip\.(.*)", writer)  # it writes a download of the book, and reads nothing
+    assert written == ['GzipFile("", "wb", 6, file, mtime=0) as stream:']
+    assert found.pop("book_downloads.py") == {"gzip"}
     assert found == {"download.py": {"tarfile", "gzip"}, "mnist.py": {"gzip"}}  # the latter reads an installed package
 
 
