@@ -126,6 +126,28 @@ def test_scores_that_no_method_wins_are_listed() -> None:
     assert book_across.controls(made, {}) == "No published run has a control yet."
 
 
+@pytest.mark.parametrize(("above", "more"), [(1, 1), (2, 1), (3, 0)])
+def test_scores_that_at_most_half_of_the_methods_win_are_counted(above: int, more: int) -> None:
+    entry = {"title": "t", "metric": "score", "better": "larger", "controls": ["blind"], "methods": ["a", "b", "c", "d"]}
+    values = {("score", name): LEVEL + (1 if k < above else -1) for k, name in enumerate("abcd")} | {("score", "blind"): LEVEL}
+    text = book_across.controls({"s": {"title": "S", "controls": [entry]}}, {"s": run(values)})
+    assert text == f"**In 0 of 1 scores no method is above the best control, in {more} more at most half of them are.**"
+
+
+def test_the_order_of_means_is_not_that_of_an_image_and_only_shared_images_count() -> None:
+    far = np.where(np.arange(N) == 0, -1000.0, 1.0)  # one image turns the order of the means round
+    values = {("one", "a"): 0 * LEVEL, ("one", "b"): far, ("one", "c"): 2 * far}
+    values |= {("two", name): own for name, own in zip("abc", (0 * LEVEL, 1 + 0 * LEVEL, 2 + 0 * LEVEL), strict=True)}
+    panel = {"study": "s", "title": "t", "methods": ["a", "b", "c"], "metrics": {"one": "larger", "two": "larger"}}
+    whole = run(values).results()
+    fewer = whole[(whole.metric == "one") | (whole["sample"] != "i5")]
+    made: Any = SimpleNamespace(results=lambda: fewer)
+    text = book_across.concordance(questions(concordance=[panel]), {"s": made})
+    shown = text.splitlines()[-1].split(" | ")
+    assert shown[-4].startswith("0.966 [")  # 28 of 29 images agree wholly, one not at all
+    assert shown[-3:] == ["0.00", "0.500", "29 |"]
+
+
 @pytest.mark.parametrize(("metric", "method"), [("scor", "IG"), ("score", "IQ")])
 def test_what_the_run_has_not_measured_is_named(metric: str, method: str) -> None:
     asked = questions(against_random=[pair("s", metric=metric, method=method)])
