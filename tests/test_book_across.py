@@ -135,7 +135,7 @@ def test_scores_that_at_most_half_of_the_methods_win_are_counted(above: int, mor
 
 
 def test_the_order_of_means_is_not_that_of_an_image_and_only_shared_images_count() -> None:
-    far = np.where(np.arange(N) == 0, -1000.0, 1.0)  # one image turns the order of the means round
+    far = np.where(np.arange(N) == 3, -1000.0, 1.0)  # one image turns the order of the means round
     values = {("one", "a"): 0 * LEVEL, ("one", "b"): far, ("one", "c"): 2 * far}
     values |= {("two", name): own for name, own in zip("abc", (0 * LEVEL, 1 + 0 * LEVEL, 2 + 0 * LEVEL), strict=True)}
     panel = {"study": "s", "title": "t", "methods": ["a", "b", "c"], "metrics": {"one": "larger", "two": "larger"}}
