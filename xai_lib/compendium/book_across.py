@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from xai_lib import stats
 from xai_lib.compendium.book_controls import HEAD as CONTROL_HEAD
+from xai_lib.compendium.book_controls import by_label
 from xai_lib.compendium.book_controls import row as control_row
 from xai_lib.compendium.book_runs import Run
 from xai_lib.compendium.book_words import code, interval, number, table
@@ -106,21 +107,8 @@ def wide(run: Run, score: Any, metric: str, labels: Sequence[str]) -> pd.DataFra
     Raises:
         ConfigError: the published run has not measured it.
     """
-    rows = run.results()
-    rows = rows[rows["metric"] == metric]
-    for word in ("dataset", "model"):
-        rows = rows[rows[word] == getattr(score, word)] if getattr(score, word) else rows
-    rows = rows[rows["method"].isin(labels)]
-    # a number that belongs to no image, as the accuracy of a training, is repeated over seeds
-    key = ["dataset", "sample"] if (rows["sample"].astype(str) != "").all() else ["dataset", "sample", "seed"]
-    found = rows.pivot_table(index=key, columns="method", values="value", aggfunc="mean")
-    missing = [label for label in labels if label not in found]
-    if missing:
-        raise ConfigError(f"{FILE}: {score.study}: {metric!r} has no value of {', '.join(map(repr, missing))}")
-    shared = found[list(labels)].dropna()
-    if shared.empty:
-        raise ConfigError(f"{FILE}: {score.study}: {metric!r}: no image has a value of every label")
-    return shared
+    place = f"{FILE}: {score.study}"
+    return by_label(run.results(), metric, labels, dataset=score.dataset, model=score.model, place=place)
 
 
 def against_random(questions: CrossStudy, chapters: Chapters) -> str:

@@ -62,20 +62,33 @@ def wide(results: pd.DataFrame, entry: Mapping[str, Any], study: str) -> pd.Data
     Raises:
         ConfigError: no such score or label in the run, or no image that all of them share.
     """
-    rows = results[results["metric"] == entry["metric"]]
-    for word in ("dataset", "model"):
-        rows = rows[rows[word] == entry[word]] if entry.get(word) else rows
     labels: Sequence[str] = [*entry["controls"], *entry["methods"]]
+    where = {word: entry.get(word) for word in ("dataset", "model")}
+    return by_label(results, str(entry["metric"]), labels, **where, place=f"{study}: controls")
+
+
+def by_label(
+    results: pd.DataFrame, metric: str, labels: Sequence[str], *, dataset: str | None, model: str | None, place: str
+) -> pd.DataFrame:
+    """Values of one metric: images (rows, those that every label has) by label; models and seeds are averaged.
+
+    A number that belongs to no image, as the accuracy of a training, is repeated over seeds, which are the rows then.
+
+    Raises:
+        ConfigError: the run has not measured a label, or no image with all of them; begins with `place`.
+    """
+    rows = results[results["metric"] == metric]
+    for word, wanted in (("dataset", dataset), ("model", model)):
+        rows = rows[rows[word] == wanted] if wanted else rows
     rows = rows[rows["method"].isin(labels)]
-    found = rows.pivot_table(index=["dataset", "sample"], columns="method", values="value", aggfunc="mean")
+    key = ["dataset", "sample"] if (rows["sample"].astype(str) != "").all() else ["dataset", "sample", "seed"]
+    found = rows.pivot_table(index=key, columns="method", values="value", aggfunc="mean")
     missing = [label for label in labels if label not in found]
     if missing:
-        raise ConfigError(
-            f"{study}: controls: {entry['metric']!r} has no value of {', '.join(map(repr, missing))} in the published run"
-        )
+        raise ConfigError(f"{place}: {metric!r} has no value of {', '.join(map(repr, missing))} in the published run")
     shared = found[list(labels)].dropna()
     if shared.empty:
-        raise ConfigError(f"{study}: controls: {entry['metric']!r}: no image has a value of every label")
+        raise ConfigError(f"{place}: {metric!r}: no image has a value of every label")
     return shared
 
 
