@@ -477,15 +477,19 @@ def test_generated_blocks_are_filled(stage: Path):
     assert "{doc}`Baselines of Integrated Gradients </notebooks/baseline_study>`" in pages["index"]
     assert '<a href="../notebooks/baseline_study.html#baseline-study-claim-a3">A3</a>' in pages["verdict_board"]
     assert '<span id="baseline-study-claim-a3"></span>' in text(stage)
-    assert "integrated_gradients" in pages["methods_and_metrics"]
+    assert "| Name | `integrated_gradients` |" in pages["methods"]
+    assert "| Name | `sensitivity_n` |" in pages["metrics"]
     assert "First study." in pages["changelog"]
     assert "| `steps` | int in \\[1, 500\\] | `24` | `24` | steps of the path integral |" in pages["parameters"]
     assert "| `n_images` | int in \\[1, 1000\\] | `4` | `12` | number of images |" in pages["parameters"]
     assert "| book | 2 of 5 | 14 min 30 s | 2, 12.2 s | – | no | python 3.11.2, torch 2.10.0 |" in pages["execution"]
-    assert "| Grad-CAM<br>`grad_cam` | a convolutional layer | images | – | ≥ 0 | – |" in pages["methods_and_metrics"]
-    assert (
-        "| Integrated Gradients<br>`integrated_gradients` | gradients | any | ✔ | signed | – |" in pages["methods_and_metrics"]
+    row = (
+        '| <a href="methods.html#sheet-grad-cam">Grad-CAM</a> | a convolutional layer | images | 1&nbsp;⇄ | 5 of 6 | ≥ 0 | – |'
     )
+    assert row in pages["methods_and_metrics"]
+    sheet = '<a href="methods.html#sheet-integrated-gradients">Integrated Gradients</a>'
+    assert f"| {sheet} | gradients | any | 50&nbsp;⇄ | 6 of 6 | signed | – |" in pages["methods_and_metrics"]
+    assert "foundations_gradients" not in pages["methods_and_metrics"]
     assert pages["how_to_read_a_verdict"].count('<span class="xai-verdict') == 5
 
 

@@ -190,6 +190,31 @@ def test_a_search_that_misses_its_chapter_is_found(browser: Browser, seeded: tup
     assert checks.not_first(hits, "d.html") == ["d.html is not among the first 3: ['a.html', 'b.html', 'c.html']"]
 
 
+WAY = [
+    ("notebooks/foundations_gradients.html", "article h1", "Integrated Gradients"),
+    ("notebooks/baseline_study.html", ".xai-headline", "claims reproduced"),
+    (
+        "notebooks/baseline_study.html#baseline-study-rerun",
+        "section:has(> #baseline-study-rerun) pre",
+        "xai run baseline_study",
+    ),
+]
+"""A new student's way from the first page: what Integrated Gradients is, what the baseline study found, how to run it again."""
+
+
+def test_a_new_student_goes_from_the_first_page_to_the_rerun_command_by_three_clicks(browser: Browser):
+    with checks.served(built()) as base, checks.visit(browser, base, "book/index.html") as seen:
+        for address, place, words in WAY:
+            links = seen.page.locator("article a:visible")
+            urls = links.evaluate_all("all => all.map(node => node.href)")
+            assert base + address in urls, (address, seen.page.url)
+            links.nth(urls.index(base + address)).click()
+            seen.page.wait_for_url(base + address)
+            shown = seen.page.locator(place).filter(has_text=words).first
+            shown.wait_for(state="visible", timeout=20_000)
+        assert seen.outside == []
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", [name for name in study.names(place=ROOT) if study.load(name, place=ROOT).claims])
 def test_numbers_and_verdicts_on_the_page_are_those_of_the_results(browser: Browser, name: str):

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xai_lib.compendium import book_across, book_api, book_cards, book_controls, book_reference, book_registry
+from xai_lib.compendium import book_across, book_api, book_cards, book_controls, book_reference, book_registry, book_sheets
 from xai_lib.compendium.book_cells import Study, claim_target, lesson, reported
 from xai_lib.compendium.book_runs import Run
 from xai_lib.compendium.book_sweeps import SweepPage
@@ -242,6 +242,10 @@ BLOCKS: dict[str, Callable[[Book], str]] = {
     "parameters": lambda book: book_reference.parameters(book.studies),
     "execution": lambda book: book_reference.execution(book.studies, book.ledger),
     "method_table": lambda book: book_reference.methods(),
+    "axiom_table": lambda book: book_reference.axioms(book.studies),
+    "metric_table": lambda book: book_reference.metrics(),
+    "method_sheets": lambda book: book_sheets.methods(book.root, book.keys, book.studies),
+    "metric_sheets": lambda book: book_sheets.metrics(book.root, book.keys, book.studies, book.chapters),
     "api": lambda book: book_api.page(PACKAGE),
     "controls": lambda book: book_controls.page(book.studies, book.chapters),
     "cross X1": lambda book: book_across.against_random(book_across.read(book.root), book.chapters),
@@ -249,7 +253,7 @@ BLOCKS: dict[str, Callable[[Book], str]] = {
     "cross X3": lambda book: book_across.removal(book_across.read(book.root), book.chapters),
     "cross X4": lambda book: book_across.controls(book.studies, book.chapters),
     "cross X5": lambda book: book_across.concordance(book_across.read(book.root), book.chapters),
-    **{kind: partial(_functions, kind) for kind in ("methods", "metrics", "baselines", "scores")},
+    **{kind: partial(_functions, kind) for kind in ("baselines", "scores")},
     "data_cards": lambda book: book_cards.data_sets(book.keys, book.studies, book.chapters),
     "model_cards": lambda book: book_cards.models(book.root, book.keys, book.studies, book.chapters),
     "data_sets": lambda book: book_registry.data_sets(book.keys),

@@ -1,15 +1,26 @@
 """Reference pages: every parameter of every study, every published run in figures, every method at a glance."""
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xai_lib.compendium import book_measured as measured
 from xai_lib.compendium.book_cells import Study, yaml_value
 from xai_lib.compendium.book_registry import entries, literal
 from xai_lib.compendium.book_runs import Run
-from xai_lib.compendium.book_words import code, duration, table
+from xai_lib.compendium.book_words import code, duration, number, table
 from xai_lib.compendium.parameters import Parameter
+from xai_lib.registry import Entry
 
-WHERE = {True: "✔", False: "–"}
+MARKS = {
+    "holds": '<span title="holds">✔</span>',
+    "in the limit": '<span title="in the limit">≈</span>',
+    "violated": '<span title="violated">✖</span>',
+    "–": "–",
+}
+AXIOM_LESSON = "foundations_gradients"
+METHOD_SHEETS, METRIC_SHEETS = "methods", "metrics"
+"""Pages with a section for each method, and for each metric."""
 
 
 def parameters(studies: Mapping[str, Study]) -> str:
@@ -64,22 +75,69 @@ def _code_cells(run: Run) -> int:
 
 
 def methods() -> str:
-    """One row per method: what it asks of the model, for which inputs, and what can be relied on."""
+    """One row per method: what it asks of the model, what a map costs, which nets it takes."""
     rows = []
     for entry in entries("methods"):
-        traits = entry.traits
+        taken = measured.families().get(entry.name)
         rows.append(
             [
-                f"{entry.label}<br>{code(entry.name)}",
-                access(traits),
-                "tables" if traits.get("table") else "images" if traits.get("image") else "any",
-                WHERE[bool(traits.get("linear"))],
-                "≥ 0" if traits.get("positive") else "signed",
-                "seed" if traits.get("random") else "–",
+                sheet_link(entry, METHOD_SHEETS),
+                access(entry.traits),
+                inputs(entry.traits),
+                cost(entry),
+                "–" if taken is None else f"{sum(v in ('accepted', 'repaired') for v in taken.values())} of {len(taken)}",
+                "≥ 0" if entry.traits.get("positive") else "signed",
+                "seed" if entry.traits.get("random") else "–",
             ]
         )
-    head = ["Method", "Asks the model for", "Inputs", "Linear in the model", "Sign", "Draws"]
-    return table(head, rows)
+    return table(["Method", "Asks the model for", "Inputs", "Rows", "Nets", "Sign", "Draws"], rows)
+
+
+def axioms(studies: Mapping[str, Study]) -> str:
+    """One row per method, one column per axiom, and where the axioms are explained."""
+    lesson = studies.get(AXIOM_LESSON)
+    more = "" if lesson is None else f"{{doc}}`{lesson['title']} </notebooks/{AXIOM_LESSON}>` explains each axiom.\n\n"
+    rows = [
+        [sheet_link(entry, METHOD_SHEETS), *(MARKS[measured.axiom(entry.name, which)] for which in measured.AXIOMS)]
+        for entry in entries("methods")
+    ]
+    return more + table(["Method", *measured.AXIOMS], rows)
+
+
+def metrics() -> str:
+    """One row per metric: what it is given, and what it costs beyond the map."""
+    rows = [[sheet_link(entry, METRIC_SHEETS), ", ".join(map(code, entry.words)), cost(entry)] for entry in entries("metrics")]
+    return table(["Metric", "Is given", "Rows"], rows)
+
+
+def sheet_link(entry: Entry, page: str) -> str:
+    """The label, leading to the entry's own section."""
+    return f'<a href="{page}.html#{target(entry)}">{html.escape(entry.label)}</a>'
+
+
+def target(entry: Entry) -> str:
+    """Where the section of an entry is on its page."""
+    return f"sheet-{entry.name.replace('_', '-')}"
+
+
+def cost(entry: Entry) -> str:
+    """Rows forward, and rows forward and back, in words.
+
+    >>> from xai_lib import METHODS
+    >>> cost(METHODS["gradient"]), cost(METHODS["all_ones"])
+    ('1&nbsp;⇄', '0')
+    """
+    found = measured.rows(entry.name)
+    if isinstance(found, str):
+        return found
+    forward, back = found
+    parts = ([f"{number(forward)}&nbsp;→"] if forward else []) + ([f"{number(back)}&nbsp;⇄"] if back else [])
+    return " + ".join(parts) or "0"
+
+
+def inputs(traits: Mapping[str, Any]) -> str:
+    """Kinds of inputs a method takes."""
+    return "tables" if traits.get("table") else "images" if traits.get("image") else "any"
 
 
 def access(traits: Mapping[str, Any]) -> str:

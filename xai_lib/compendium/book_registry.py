@@ -46,7 +46,7 @@ def functions(kind: str, keys: Container[str]) -> str:
     """Label, name, source, first line of the docstring and own parameters of each function."""
     parts = []
     for entry in entries(kind):
-        given = ", ".join(code(text) for text in _parameters(entry)) or "none"
+        given = ", ".join(code(text) for text in defaults(entry)) or "none"
         head = f"**{entry.label}** {code(entry.name)}, {source(kind, entry, keys)}"
         parts.append(f"{head}\n: {literal(entry.summary)}\n: Parameters: {given}")
     return "\n\n".join(parts) or "None is registered."
@@ -90,7 +90,8 @@ def literal(text: str) -> str:
     return "".join(piece if piece.startswith("`") else re.sub(r"([\\*_\[\]<>$#{}])", r"\\\1", piece) for piece in pieces)
 
 
-def _parameters(entry: Entry) -> Iterator[str]:
+def defaults(entry: Entry) -> Iterator[str]:
+    """The function's own parameters with their defaults."""
     for name, parameter in entry.parameters.items():
         default = parameter.default
         yield name if default is inspect.Parameter.empty else f"{name}={getattr(default, '__name__', repr(default))}"
