@@ -107,6 +107,12 @@ def test_orders_of_two_groups_by_hand(frame):
     labels = [{str(k): f"{group} {k}" for k in range(3)} for group in ("one", "two")]
     made = roar_rows.order_rows(pd.concat(parts), *labels, EXPERIMENTS["ink"])
     assert made.set_index("seed").value.to_dict() == {0: 1.0, 1: -1.0}
+    fewer = pd.concat([part for part in parts if "2" not in part.method.iloc[0]])
+    made = roar_rows.order_rows(fewer, *labels, EXPERIMENTS["ink"])
+    assert made.set_index("seed").value.to_dict() == {0: 1.0, 1: -1.0}
+    alone = roar_rows.order_rows(pd.concat(parts[:2]), *labels, EXPERIMENTS["ink"])
+    assert alone.empty
+    assert list(alone.columns) == list(own.columns)
 
 
 def test_the_steps_differ_by_what_they_say():
