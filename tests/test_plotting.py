@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -195,6 +196,19 @@ def test_picture_rows_have_a_label_each_and_titles_above_the_first(samples):
     assert [ax.get_ylabel() for ax in figure.axes] == ["one", "", "another", ""]
     with pytest.raises(InputError, match="1 titles"):
         plotting.picture_rows(rows, ["10 %"], samples)
+
+
+@pytest.mark.parametrize("n", [1, 3, 6])
+def test_numbers_in_neighbouring_cells_do_not_touch(n):
+    """The longest text that occurs: a negative estimate with a negative interval."""
+    cell = Estimate(-0.11, -0.16, -0.06, 200)
+    figure = plotting.matrix(
+        [[cell] * n] * 2, ["SmoothGrad squared", "b"], columns=[str(k) for k in range(n)], xlabel="similarity"
+    )
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts[:n]]
+    assert len(boxes) == n
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_matrix_writes_intervals_dashes_and_readable_text():

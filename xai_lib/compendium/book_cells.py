@@ -27,7 +27,7 @@ def card(study: Study, run: Run, *, stale: str, downloads: Mapping[str, str]) ->
     facts = {
         "Profile": run.profile,
         "Executed": f"{str(record['finished'])[:10]}",
-        "Runtime": duration(record["seconds"]),
+        "Runtime": runtime(record),
         "Device": f"{record.get('device', 'unknown')}, {threads(record)}",
         **({} if lesson(study) else {"Document": cite(study, style="plain")}),
     }
@@ -45,6 +45,16 @@ def card(study: Study, run: Run, *, stale: str, downloads: Mapping[str, str]) ->
         f"({run.prefix}-card)=\n:::::{{div}} xai-card\n{shown}\n\n"
         f"::::{{div}} xai-actions\n{buttons} [Rerun this study](#{run.prefix}-rerun)\n::::\n:::::\n"
     )
+
+
+def runtime(record: Mapping[str, Any]) -> str:
+    """How long a run took, and how long the shards took that it read from the store, in this run or before.
+
+    >>> runtime({"seconds": 75.0}), runtime({"seconds": 75.0, "shards": {"n": 12, "seconds": 4000.0}})
+    ('1 min 15 s', '1 min 15 s; its 12 shards 1 h 06 min of one worker')
+    """
+    own, shards = duration(record["seconds"]), record.get("shards") or {}
+    return f"{own}; its {shards['n']} shards {duration(shards['seconds'])} of one worker" if shards.get("n") else own
 
 
 def threads(record: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xai_lib.compendium.book_cells import Study, cite, claim_target, command, lesson, reported, section, threads
+from xai_lib.compendium.book_cells import Study, cite, claim_target, command, lesson, reported, runtime, section, threads
 from xai_lib.compendium.book_runs import Run, decides
 from xai_lib.compendium.book_words import badge, code, duration, headline, interval, number, table
 
@@ -110,7 +110,7 @@ def provenance(study: Study, run: Run, sources: Sequence[str]) -> str:
         ("Run", code(record["run_id"])),
         ("Commit", code(commit)),
         ("Started, finished", f"{record.get('started', '–')}, {record['finished']}"),
-        ("Runtime", duration(record["seconds"])),
+        ("Runtime", runtime(record)),
         (
             "Device",
             f"{record.get('device', '–')}; {record.get('cpu', 'CPU not recorded')}; {threads(record)}",

@@ -102,6 +102,10 @@ def curve(
     return fig
 
 
+LINE = 70
+"""Characters of the small size that fit side by side into the cells of a row."""
+
+
 def matrix(
     values: Numbers, labels: Sequence[str], *, xlabel: str, columns: Sequence[str] | None = None, digits: int = 2
 ) -> Figure:
@@ -127,11 +131,13 @@ def matrix(
     fig = style.figure(1.3 + (0.52 if intervals else 0.42) * len(labels))
     ax = fig.subplots()
     shown = ax.imshow(np.ma.masked_invalid(array), cmap=cmap, vmin=-top if signed else 0, vmax=top, aspect="auto")
-    size = style.SMALL if len(columns) <= 8 else 7.5
-    for i, row in enumerate(cells):
-        for j, cell in enumerate(row):
+    texts = [[_cell_text(cell, digits) for cell in row] for row in cells]
+    longest = max((len(line) for row in texts for text in row for line in text.splitlines()), default=1)
+    size = max(6.0, min(style.SMALL if len(columns) <= 8 else 7.5, style.SMALL * LINE / (len(columns) * longest)))
+    for i, row in enumerate(texts):
+        for j, text in enumerate(row):
             dark = bool(np.isfinite(array[i, j])) and _luminance(*shown.to_rgba(array[i, j])[:3]) < 0.179
-            ax.text(j, i, _cell_text(cell, digits), ha="center", va="center", fontsize=size, color="white" if dark else "black")
+            ax.text(j, i, text, ha="center", va="center", fontsize=size, color="white" if dark else "black")
     names = style.wrapped(columns, max(8, 72 // len(columns)))
     slanted = max(len(word) for name in names for word in name.split()) > 72 // len(columns)
     ax.set_xticks(range(len(columns)), columns if slanted else names)
