@@ -23,16 +23,20 @@ from xai_lib.studies.costs import counted
 from xai_lib.studies.foundations_gradients_twins import CANCELLING, EVEN, TWINS
 from xai_lib.types import Model
 
-SIDE, SMALL, POINTS = 96, 8, 6
+SIDE, SMALL, POINTS = 96, 8, 3
 FEATURES = 4
 SCALE = 4.0
 EXACT = 1e-6
 MORE = 8
-DRAWS = {"steps": 16, "n_samples": 128, "n_masks": 128, "iterations": 16}
-FEW = {"steps": 6, "n_masks": 2, "iterations": 1, "patch": 16, "stride": 16, "n_samples": 20, "draws": 20, "max_rows": 100}
+DRAWS = {"steps": 16, "n_samples": 128, "n_masks": 128}
+FEW = {
+    "steps": 6, "n_samples": 20, "n_masks": 2, "n_baselines": 2, "n_classes": 2, "iterations": 1, "max_iter": 2,
+    "max_iterations": 2, "patch": 16, "stride": 16, "draws": 20, "max_rows": 100,
+}  # fmt: skip
 HALVES = {"grid": {"rows": 1, "columns": 2}}
 QUARTERS = {"grid": {"rows": 2, "columns": 2}}
 REFERENCES = 2
+ITERATIONS = 8
 OWN: Mapping[str, Callable[[Tensor], Tensor]] = {
     "blur_integrated_gradients": lambda x: baselines.draw({"blur": {"sigma": 50 * SMALL / 224}}, x, seed=0)
 }
@@ -134,6 +138,7 @@ def explained(name: str, toy: toys.Formula, inputs: Tensor, more: int = 1) -> Te
         own["baseline"] = "black"
     if "base" in takes and takes["base"].default == "integrated_gradients":
         own["base"] = {"integrated_gradients": {"steps": DRAWS["steps"] * more}}
+    own |= {"iterations": ITERATIONS} if "iterations" in takes else {}
     own |= {"segments": HALVES} if "segments" in takes else {}
     own |= {"patch": SMALL // 2, "stride": SMALL // 2} if "patch" in takes else {}
     own |= {"score": "logit"} if "score" in takes and name not in BY_PROBABILITY else {}

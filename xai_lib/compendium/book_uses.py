@@ -3,6 +3,7 @@
 import ast
 import json
 from collections.abc import Container, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,16 @@ def named(root: Path, study: str, content: Mapping[str, Any]) -> frozenset[str]:
     notebook = json.loads((root / "notebooks" / f"{study}.ipynb").read_text(encoding="utf-8"))
     prefix = study if study.startswith("foundations_") else study.partition("_")[0]
     cells = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
-    found, waiting = set(_texts(content)), [ast.parse(cells)]
-    seen: set[str] = set()
+    words, modules = _read(ast.parse(cells))
+    found, seen = {*_texts(content), *words, *modules}, set[str]()
+    waiting = set(modules)
     while waiting:
-        tree = waiting.pop()
-        modules = _imported(tree)
-        found |= _constants(tree) | modules
-        own = {name for name in modules if name.startswith(f"xai_lib.studies.{prefix}")}
-        for module in own - seen:
+        module = waiting.pop()
+        if module.startswith(f"xai_lib.studies.{prefix}") and module not in seen:
             seen.add(module)
-            path = PACKAGE / "studies" / f"{module.split('.')[2]}.py"
-            if path.is_file():
-                waiting.append(ast.parse(path.read_bytes()))
+            words, modules = _module(module.split(".")[2])
+            found |= words | modules
+            waiting |= modules
     homes = {getattr(getattr(package, name, None), "__module__", "") for package in (methods, metrics) for name in found}
     return frozenset(found | homes | {text.replace(" ", "_") for text in found})
 
@@ -62,20 +61,25 @@ def _texts(content: Any) -> Iterator[str]:
         yield content
 
 
-def _constants(tree: ast.Module) -> set[str]:
-    """Texts, and names that are called or bound: a metric may be called as a function."""
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    calls = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    names = {call.id for call in calls if isinstance(call, ast.Name)}
-    return texts | names | {call.attr for call in calls if isinstance(call, ast.Attribute)}
+@cache
+def _module(name: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What a module of `xai_lib.studies` says and imports."""
+    path = PACKAGE / "studies" / f"{name}.py"
+    return _read(ast.parse(path.read_bytes())) if path.is_file() else (frozenset(), frozenset())
 
 
-def _imported(tree: ast.Module) -> set[str]:
-    """Modules of the library; `from xai_lib.studies import x` names one."""
-    found: set[str] = set()
+def _read(tree: ast.Module) -> tuple[frozenset[str], frozenset[str]]:
+    """Texts and called names; and imported modules of the library, where `from xai_lib.studies import x` names one too."""
+    words: set[str] = set()
+    modules: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("xai_lib"):
-            found |= {str(node.module), *(f"{node.module}.{one.name}" for one in node.names)}
-        elif isinstance(node, ast.Import):
-            found |= {one.name for one in node.names if one.name.startswith("xai_lib")}
-    return found
+        match node:
+            case ast.Constant(value=str(text)):
+                words.add(text)
+            case ast.Call(func=ast.Name(id=name)) | ast.Call(func=ast.Attribute(attr=name)):
+                words.add(name)
+            case ast.ImportFrom(module=str(home)) if home.startswith("xai_lib"):
+                modules |= {home, *(f"{home}.{one.name}" for one in node.names)}
+            case ast.Import():
+                modules |= {one.name for one in node.names if one.name.startswith("xai_lib")}
+    return frozenset(words), frozenset(modules)
