@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from xai_lib import METRICS
 from xai_lib.compendium import book, book_controls
+from xai_lib.compendium.sources import read_yaml
 from xai_lib.errors import ConfigError
 
 ENTRY = {"title": "A score", "metric": "score", "better": "larger", "controls": ["blind", "centre"], "methods": ["a", "b", "c"]}
@@ -110,3 +112,14 @@ def test_the_page_of_a_book(tmp_path: Path):
     path.write_text(yaml.safe_dump({**fixture.study(), "controls": [{**entry, "better": "more"}]}))
     with pytest.raises(ConfigError, match=r"controls.0.better: found 'more'"):
         book.stage(root, tmp_path / "bad")
+
+
+def test_scores_under_other_names_say_which_registered_metric_they_are():
+    """`of` names a metric; every score of the study files that is one leads to its section."""
+    found = {
+        entry["of"]
+        for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.yml"))
+        for entry in read_yaml(path).get("controls") or []
+        if entry.get("of")
+    }
+    assert {"cam_box", "pointing_game", "insertion_deletion"} <= found <= set(METRICS)

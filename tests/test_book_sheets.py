@@ -97,7 +97,7 @@ def test_a_metric_says_how_controls_do():
     told = section(text, "sparseness")
     assert "| Won by controls | Sparse: best control blind: 0.850" in told
     assert "best method own: 0.140" in told
-    assert "on 3 images; 0 of 1 methods above the control |" in told
+    assert ", n = 3; 0 of 1 methods above the control |" in told
     assert "Won by controls" not in section(text, "complexity")
 
 
@@ -106,7 +106,9 @@ def test_a_metric_says_how_controls_do():
     [("sparseness", True), ("Sparseness", True), ("sparseness, absolute", True), ("sparse", False), ("complexity", False)],
 )
 def test_a_score_belongs_to_a_metric_by_name_or_label(metric, same):
-    assert book_sheets._same(metric, METRICS["sparseness"]) == same
+    assert book_sheets._same({"metric": metric}, METRICS["sparseness"]) == same
+    assert book_sheets._same({"metric": metric, "of": "sparseness"}, METRICS["sparseness"])
+    assert not book_sheets._same({"metric": metric, "of": "complexity"}, METRICS["sparseness"])
 
 
 def notebook(path, source):

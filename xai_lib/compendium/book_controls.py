@@ -10,7 +10,7 @@ from xai_lib.compendium.book_runs import Run
 from xai_lib.compendium.book_words import interval, table
 from xai_lib.errors import ConfigError
 
-HEAD = ["Score", "Best control", "Best method", "Method − control, paired", "Images", "Methods above the control"]
+HEAD = ["Score", "Best control", "Best method", "Method − control, paired", "n", "Methods above the control"]
 
 
 def page(studies: Mapping[str, Mapping[str, Any]], chapters: Mapping[str, Run]) -> str:

@@ -136,21 +136,23 @@ def _controls(entry: Entry, studies: Studies, chapters: Mapping[str, Run]) -> di
     found: list[str] = []
     for name, study in studies.items():
         for listed in study.get("controls") or []:
-            if name in chapters and _same(str(listed["metric"]), entry):
+            if name in chapters and _same(listed, entry):
                 found.append(_sentence(row(chapters[name].results(), listed, name)))
     return {"Won by controls": "<br>".join(found)} if found else {}
 
 
-def _same(metric: str, entry: Entry) -> bool:
-    """Whether a score of a run is this metric: its name or label, also with a setting behind a comma."""
-    plain = metric.partition(",")[0].strip().lower()
+def _same(listed: Mapping[str, Any], entry: Entry) -> bool:
+    """Whether a score of a run is this metric: named so, or by its name or label, also with a setting behind a comma."""
+    if listed.get("of"):
+        return bool(listed["of"] == entry.name)
+    plain = str(listed["metric"]).partition(",")[0].strip().lower()
     return plain in (entry.name, entry.name.replace("_", " "), entry.label.lower())
 
 
 def _sentence(cells: Sequence[Any]) -> str:
-    title, control, method, difference, images, above = cells
+    title, control, method, difference, n, above = cells
     assert len(cells) == len(HEAD)
     return (
-        f"{title}: best control {control}, best method {method}; method − control {difference} on {images} images; {above} "
+        f"{title}: best control {control}, best method {method}; method − control {difference}, n = {n}; {above} "
         "methods above the control"
     )

@@ -71,6 +71,7 @@ class Control(Frozen):
 
     title     what the score is, for readers
     metric    its name in the results
+    of        the registered metric, where the results call it otherwise
     better    whether larger or smaller values are
     controls  labels of maps that know no model
     methods   labels that they are compared with
@@ -79,6 +80,7 @@ class Control(Frozen):
 
     title: str
     metric: str
+    of: str | None = None
     better: Literal["larger", "smaller"] = "larger"
     controls: tuple[str, ...] = Field(min_length=1)
     methods: tuple[str, ...] = Field(min_length=1)
