@@ -96,6 +96,7 @@ def test_known_violations_are_found(name, which):
 def test_sums_of_samples_hold_in_the_limit():
     assert measured.axiom("guided_integrated_gradients", "Complete") == "in the limit"
     assert measured.axiom("smoothgrad", "Symmetric") == "in the limit"
+    assert measured.axiom("blur_integrated_gradients", "Complete") == "in the limit"  # its own start
 
 
 def test_no_trait_is_contradicted():
