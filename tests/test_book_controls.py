@@ -76,6 +76,18 @@ def test_a_prefix_that_all_labels_share_is_not_shown():
     assert book_controls.row(mixed, other, "study")[1].startswith("small: centre: ")
 
 
+def test_controls_may_be_scored_under_another_name():
+    """As a network that sees the holes of a removal alone: its accuracy is another row than that of the picture."""
+    labels = {"blind": [0.2], "centre": [0.4], "a": [0.5], "b": [0.1], "c": [0.6]}
+    table = pd.concat([results(labels), results({k: [v[0] + 5] for k, v in labels.items()}, metric="other")])
+    made = book_controls.row(table, {**ENTRY, "controls_metric": "other"}, "study")
+    assert made[1].startswith("centre: 200")  # 5.4 and 10 times the mean of 0 to 39
+    assert made[3] == "−4.80 [−4.80, −4.80]"
+    assert made[5] == "0 of 3"
+    with pytest.raises(ConfigError, match="study: controls: 'score' has no value of 'blind'"):
+        book_controls.row(table, {**ENTRY, "controls_metric": "nothing"}, "study")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -58,6 +58,19 @@ def test_a_definition_without_arguments_ends_before_its_result(methods):
     assert "Returns" not in definition
 
 
+def test_every_entry_has_a_family_that_the_page_explains(methods):
+    made, known = book_reference.methods(), book_reference.METHOD_FAMILIES
+    own = [entry for entry in METHODS.values() if entry.function.__module__.startswith("xai_lib.")]  # tests register others
+    assert {entry.traits.get("family") for entry in own} == set(known)
+    assert all(f"- *{name}*: {meaning}" in made for name, meaning in known.items())
+    assert '">Grad-CAM</a> | class activation map | a convolutional layer' in made
+    assert "| Family | Shapley value |" in section(methods, "kernel_shap")
+    assert all(entry.traits["family"] == "control" for entry in METHODS.values() if entry.traits.get("control"))
+    assert {entry.traits.get("family") for entry in METRICS.values()} == set(book_reference.METRIC_FAMILIES)
+    assert '">Pointing game</a> | localisation | ' in book_reference.metrics()
+    assert "| Family | robustness |" in section(book_sheets.metrics(ROOT, KEYS, STUDIES, {}), "max_sensitivity")
+
+
 def test_families_are_named_by_what_becomes_of_them(methods):
     text = section(methods, "guided_backprop")
     assert "repaired: “shared ReLU6, residual”" in text

@@ -63,8 +63,13 @@ def wide(results: pd.DataFrame, entry: Mapping[str, Any], study: str) -> pd.Data
         ConfigError: no such score or label in the run, or no image that all of them share.
     """
     labels: Sequence[str] = [*entry["controls"], *entry["methods"]]
+    metric, other = str(entry["metric"]), entry.get("controls_metric")
+    if other:
+        theirs = (results["metric"] == other) & results["method"].isin(entry["controls"])
+        ours = (results["metric"] == metric) & results["method"].isin(entry["methods"])
+        results = results[theirs | ours].assign(metric=metric)
     where = {word: entry.get(word) for word in ("dataset", "model")}
-    return by_label(results, str(entry["metric"]), labels, **where, place=f"{study}: controls")
+    return by_label(results, metric, labels, **where, place=f"{study}: controls")
 
 
 def by_label(

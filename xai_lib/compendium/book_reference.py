@@ -18,6 +18,26 @@ MARKS = {
     "violated": '<span title="violated">✖</span>',
     "–": "–",
 }
+METHOD_FAMILIES = {
+    "gradient": "the derivative of the score at the input, alone or over noisy copies of it",
+    "path integral": "derivatives summed along a path from one baseline, or from several, to the input",
+    "modified backpropagation": "one pass back with other rules than the derivative's",
+    "class activation map": "one convolutional layer's values, weighted for a class",
+    "perturbation": "what the answer does when parts of the input are hidden or changed",
+    "Shapley value": "what a part contributes on average over the orders in which parts can be added",
+    "surrogate": "a linear model or a rule that answers as the model does near the input",
+    "averaged map": "another method's map, averaged over parts of the picture",
+    "control": "no explanation: what others are compared with",
+}
+METRIC_FAMILIES = {
+    "faithfulness": "the model's answer follows the map",
+    "localisation": "the map lies on the object that a person marked",
+    "robustness": "close inputs have close maps",
+    "randomisation": "the map changes when the model does",
+    "complexity": "the map is concentrated on little",
+    "axiomatic": "an equation that the map should obey",
+}
+"""What each family holds, or asks for; the names are those of the field."""
 AXIOM_LESSON = "foundations_gradients"
 METHOD_SHEETS, METRIC_SHEETS = "methods", "metrics"
 """Pages with a section for each method, and for each metric."""
@@ -75,13 +95,14 @@ def _code_cells(run: Run) -> int:
 
 
 def methods() -> str:
-    """One row per method: what it asks of the model, what a map costs, which nets it takes."""
+    """Families, and one row per method: what it asks of the model, what a map costs, which nets it takes."""
     rows = []
     for entry in entries("methods"):
         taken = measured.families().get(entry.name)
         rows.append(
             [
                 sheet_link(entry, METHOD_SHEETS),
+                family(entry),
                 access(entry.traits),
                 inputs(entry.traits),
                 cost(entry),
@@ -90,7 +111,8 @@ def methods() -> str:
                 "seed" if entry.traits.get("random") else "–",
             ]
         )
-    return table(["Method", "Asks the model for", "Inputs", "Rows", "Nets", "Sign", "Draws"], rows)
+    made = table(["Method", "Family", "Asks the model for", "Inputs", "Rows", "Nets", "Sign", "Draws"], rows)
+    return f"{_legend(METHOD_FAMILIES)}\n\n{made}"
 
 
 def axioms(studies: Mapping[str, Study]) -> str:
@@ -105,9 +127,26 @@ def axioms(studies: Mapping[str, Study]) -> str:
 
 
 def metrics() -> str:
-    """One row per metric: what it is given, and what it costs beyond the map."""
-    rows = [[sheet_link(entry, METRIC_SHEETS), ", ".join(map(code, entry.words)), cost(entry)] for entry in entries("metrics")]
-    return table(["Metric", "Is given", "Rows"], rows)
+    """Families, and one row per metric: what it is given, and what it costs beyond the map."""
+    rows = [
+        [sheet_link(entry, METRIC_SHEETS), family(entry), ", ".join(map(code, entry.words)), cost(entry)]
+        for entry in entries("metrics")
+    ]
+    return f"{_legend(METRIC_FAMILIES)}\n\n{table(['Metric', 'Family', 'Is given', 'Rows'], rows)}"
+
+
+def family(entry: Entry) -> str:
+    """The family that an entry was registered with; a dash without one.
+
+    >>> from xai_lib import METHODS
+    >>> family(METHODS["occlusion"])
+    'perturbation'
+    """
+    return str(entry.traits.get("family", "–"))
+
+
+def _legend(families: Mapping[str, str]) -> str:
+    return "\n".join(f"- *{name}*: {meaning}" for name, meaning in families.items())
 
 
 def sheet_link(entry: Entry, page: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from xai_lib.compendium import book_measured as measured
 from xai_lib.compendium import book_uses
 from xai_lib.compendium.book_controls import HEAD, row
-from xai_lib.compendium.book_reference import access, cost, inputs, target
+from xai_lib.compendium.book_reference import access, cost, family, inputs, target
 from xai_lib.compendium.book_registry import defaults, entries, literal, source
 from xai_lib.compendium.book_runs import Run
 from xai_lib.compendium.book_words import code, table
@@ -29,6 +29,7 @@ def methods(root: Path, keys: Container[str], studies: Studies) -> str:
 
     def facts(entry: Entry) -> dict[str, str]:
         return {
+            "Family": family(entry),
             "Asks the model for": access(entry.traits),
             "Inputs": inputs(entry.traits),
             "Rows": cost(entry),
@@ -47,7 +48,8 @@ def metrics(root: Path, keys: Container[str], studies: Studies, chapters: Mappin
     """
 
     def facts(entry: Entry) -> dict[str, str]:
-        return {"Is given": ", ".join(map(code, entry.words)), "Rows": cost(entry), **_controls(entry, studies, chapters)}
+        given = ", ".join(map(code, entry.words))
+        return {"Family": family(entry), "Is given": given, "Rows": cost(entry), **_controls(entry, studies, chapters)}
 
     return _sections("metrics", facts, root, keys, studies)
 

@@ -74,12 +74,14 @@ class Control(Frozen):
     of        the registered metric, where the results call it otherwise
     better    whether larger or smaller values are
     controls  labels of maps that know no model
+    controls_metric  the controls' own name of the score in the results, where it is another
     methods   labels that they are compared with
     dataset, model  where results hold more than one
     """
 
     title: str
     metric: str
+    controls_metric: str | None = None
     of: str | None = None
     better: Literal["larger", "smaller"] = "larger"
     controls: tuple[str, ...] = Field(min_length=1)

@@ -18,7 +18,9 @@ POINT_VALUES = 24 * 1024 * 1024
 """Most values of path points held at once (96 MB in float32); paths are taken in groups that fit."""
 
 
-@METHODS.register(label="Adversarial Gradient Integration", cite="pan2021", traits={"gradient": True})
+@METHODS.register(
+    label="Adversarial Gradient Integration", cite="pan2021", traits={"family": "path integral", "gradient": True}
+)
 def adversarial_gradient_integration(
     model: Model,
     inputs: Tensor,

@@ -18,7 +18,9 @@ from xai_lib.segments import Segmentation, counts, segment, spread
 from xai_lib.types import Model, Spec
 
 
-@METHODS.register(label="Anchors", cite="ribeiro2018", traits={"image": True, "random": True, "positive": True})
+@METHODS.register(
+    label="Anchors", cite="ribeiro2018", traits={"family": "surrogate", "image": True, "random": True, "positive": True}
+)
 def anchors_image(
     model: Model,
     inputs: Tensor,

@@ -13,7 +13,7 @@ from xai_lib.registry import METHODS
 from xai_lib.types import Model, Spec
 
 
-@METHODS.register(label="All ones", cite="none", traits={"control": True, "positive": True})
+@METHODS.register(label="All ones", cite="none", traits={"family": "control", "control": True, "positive": True})
 def all_ones(model: Model, inputs: Tensor, targets: Tensor) -> Tensor:
     """S = 1 at every pixel: the whole picture; each channel a c-th.
 
@@ -29,7 +29,9 @@ def all_ones(model: Model, inputs: Tensor, targets: Tensor) -> Tensor:
     return torch.full_like(inputs.detach(), 1 / _channels(inputs), memory_format=torch.contiguous_format)
 
 
-@METHODS.register(label="Centre box", cite="none", traits={"control": True, "image": True, "positive": True})
+@METHODS.register(
+    label="Centre box", cite="none", traits={"family": "control", "control": True, "image": True, "positive": True}
+)
 def centre_box(model: Model, inputs: Tensor, targets: Tensor, *, area_fraction: float = 0.5) -> Tensor:
     """S = 1 in a centred box with the picture's proportions, 0 outside, the same for every image; each channel a c-th.
 
@@ -64,7 +66,9 @@ def centre_box(model: Model, inputs: Tensor, targets: Tensor, *, area_fraction: 
     return box.expand_as(inputs).contiguous()
 
 
-@METHODS.register(label="Density-matched random", cite="none", traits={"control": True, "random": True, "positive": True})
+@METHODS.register(
+    label="Density-matched random", cite="none", traits={"family": "control", "control": True, "random": True, "positive": True}
+)
 def density_matched_random(
     model: Model, inputs: Tensor, targets: Tensor, *, base: Spec = "edge_detector", k: float = 0.5, seed: int = 0
 ) -> Tensor:
@@ -106,7 +110,7 @@ def density_matched_random(
     return per_pixel[:, None].expand_as(inputs).contiguous() if inputs.ndim == 4 else per_pixel
 
 
-@METHODS.register(label="Input difference", cite="none", traits={"control": True, "positive": True})
+@METHODS.register(label="Input difference", cite="none", traits={"family": "control", "control": True, "positive": True})
 def input_difference(model: Model, inputs: Tensor, targets: Tensor, *, baseline: Spec = "black", seed: int = 0) -> Tensor:
     """S_i = |x_i - x'_i|: the factor that Integrated Gradients and its kin share, without any gradient.
 

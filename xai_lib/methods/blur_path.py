@@ -15,7 +15,11 @@ RULES = ("left", "middle", "right")
 SPACINGS = ("sigma", "variance")
 
 
-@METHODS.register(label="Blur Integrated Gradients", cite="xu2020", traits={"gradient": True, "image": True, "linear": True})
+@METHODS.register(
+    label="Blur Integrated Gradients",
+    cite="xu2020",
+    traits={"family": "path integral", "gradient": True, "image": True, "linear": True},
+)
 def blur_integrated_gradients(
     model: Model,
     inputs: Tensor,

@@ -14,7 +14,7 @@ from xai_lib.registry import METHODS, SCORES
 from xai_lib.types import Model
 
 
-@METHODS.register(label="CAM", cite="zhou2016", traits={"image": True, "layer": True})
+@METHODS.register(label="CAM", cite="zhou2016", traits={"family": "class activation map", "image": True, "layer": True})
 def cam(
     model: Model,
     inputs: Tensor,
@@ -81,7 +81,11 @@ def cam_maps(
     return torch.cat([made for _, made in in_chunks(work, len(inputs), inputs, max_batch)])
 
 
-@METHODS.register(label="Grad-CAM", cite="selvaraju2017", traits={"image": True, "layer": True, "positive": True})
+@METHODS.register(
+    label="Grad-CAM",
+    cite="selvaraju2017",
+    traits={"family": "class activation map", "image": True, "layer": True, "positive": True},
+)
 def grad_cam(
     model: Model,
     inputs: Tensor,
@@ -161,7 +165,11 @@ def grad_cam_maps(
     return torch.cat([made for _, made in in_chunks(work, len(inputs), inputs, max_batch)])
 
 
-@METHODS.register(label="Guided Grad-CAM", cite="selvaraju2017", traits={"image": True, "layer": True, "rectifier": True})
+@METHODS.register(
+    label="Guided Grad-CAM",
+    cite="selvaraju2017",
+    traits={"family": "class activation map", "image": True, "layer": True, "rectifier": True},
+)
 def guided_grad_cam(
     model: Model,
     inputs: Tensor,

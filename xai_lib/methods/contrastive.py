@@ -14,7 +14,7 @@ from xai_lib.types import Model
 RUNNER_UP = "runner_up"
 
 
-@METHODS.register(label="Contrastive gradient", cite="prabhushankar2020", traits={"gradient": True})
+@METHODS.register(label="Contrastive gradient", cite="prabhushankar2020", traits={"family": "gradient", "gradient": True})
 def contrastive_gradient(
     model: Model, inputs: Tensor, targets: Tensor, *, other: Any = RUNNER_UP, max_batch: int | None = None
 ) -> Tensor:

@@ -10,7 +10,7 @@ from xai_lib.registry import METHODS
 from xai_lib.types import Model, Spec
 
 
-@METHODS.register(label="Random", cite="none", traits={"control": True, "random": True})
+@METHODS.register(label="Random", cite="none", traits={"family": "control", "control": True, "random": True})
 def random_attribution(model: Model, inputs: Tensor, targets: Tensor, *, seed: int = 0) -> Tensor:
     """S_i ~ N(0, 1), independent; the same for the same image and seed.
 
@@ -21,7 +21,9 @@ def random_attribution(model: Model, inputs: Tensor, targets: Tensor, *, seed: i
     return per_image(inputs, seed, "random_attribution", lambda x, g: torch.randn(x.shape, generator=g))
 
 
-@METHODS.register(label="Centre Gaussian", cite="choe2020", traits={"control": True, "image": True, "positive": True})
+@METHODS.register(
+    label="Centre Gaussian", cite="choe2020", traits={"family": "control", "control": True, "image": True, "positive": True}
+)
 def centre_gaussian(model: Model, inputs: Tensor, targets: Tensor, *, sigma_fraction: float = 0.25) -> Tensor:
     """S(u, v) = exp(-((u - u0)^2 / (s h)^2 + (v - v0)^2 / (s w)^2) / 2), the same for every image; each channel a c-th.
 
@@ -42,7 +44,9 @@ def centre_gaussian(model: Model, inputs: Tensor, targets: Tensor, *, sigma_frac
     return bump.to(inputs).expand_as(inputs).clone()
 
 
-@METHODS.register(label="Edge detector", cite="adebayo2018", traits={"control": True, "image": True, "positive": True})
+@METHODS.register(
+    label="Edge detector", cite="adebayo2018", traits={"family": "control", "control": True, "image": True, "positive": True}
+)
 def edge_detector(model: Model, inputs: Tensor, targets: Tensor) -> Tensor:
     """S = sqrt(G_u^2 + G_v^2) per channel, Sobel derivatives of the image; the model is not asked.
 
@@ -60,7 +64,7 @@ def edge_detector(model: Model, inputs: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.conv2d(planes, kernels).pow(2).sum(1).sqrt().reshape(inputs.shape)
 
 
-@METHODS.register(label="Intensity", cite="none", traits={"control": True, "positive": True})
+@METHODS.register(label="Intensity", cite="none", traits={"family": "control", "control": True, "positive": True})
 def intensity(model: Model, inputs: Tensor, targets: Tensor) -> Tensor:
     """S_i = |x_i|: the picture itself; on MNIST, its ink. The model is not asked.
 
@@ -71,7 +75,7 @@ def intensity(model: Model, inputs: Tensor, targets: Tensor) -> Tensor:
     return inputs.detach().abs()
 
 
-@METHODS.register(label="Permuted map", cite="none", traits={"random": True, "gradient": True})
+@METHODS.register(label="Permuted map", cite="none", traits={"family": "control", "random": True, "gradient": True})
 def permuted_map(model: Model, inputs: Tensor, targets: Tensor, *, base: Spec = "gradient", seed: int = 0) -> Tensor:
     """The values of another method's map at random places: a map that knows how important, but not where.
 

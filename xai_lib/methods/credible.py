@@ -32,7 +32,9 @@ class CrediblePaths:
     found: tuple[DesiredBaseline, ...]
 
 
-@METHODS.register(label="Credible path attribution", cite="akhtar2023", traits={"gradient": True, "random": True})
+@METHODS.register(
+    label="Credible path attribution", cite="akhtar2023", traits={"family": "path integral", "gradient": True, "random": True}
+)
 def credible_path_attribution(
     model: Model,
     inputs: Tensor,

@@ -15,7 +15,11 @@ from xai_lib.registry import METHODS
 from xai_lib.types import Model, Spec
 
 
-@METHODS.register(label="Expected Gradients", cite="erion2021", traits={"gradient": True, "random": True, "linear": True})
+@METHODS.register(
+    label="Expected Gradients",
+    cite="erion2021",
+    traits={"family": "path integral", "gradient": True, "random": True, "linear": True},
+)
 def expected_gradients(
     model: Model,
     inputs: Tensor,

@@ -16,7 +16,7 @@ from xai_lib.registry import METHODS
 from xai_lib.types import Model, Spec
 
 
-@METHODS.register(label="Gradient", cite="simonyan2014", traits={"gradient": True, "linear": True})
+@METHODS.register(label="Gradient", cite="simonyan2014", traits={"family": "gradient", "gradient": True, "linear": True})
 def gradient(model: Model, inputs: Tensor, targets: Tensor, *, score: Any = "logit", max_batch: int | None = None) -> Tensor:
     """S_i = df_t(x)/dx_i, signed.
 
@@ -41,7 +41,7 @@ def gradient(model: Model, inputs: Tensor, targets: Tensor, *, score: Any = "log
     return input_gradient(model, inputs, targets, score=score, max_batch=max_batch).contiguous()
 
 
-@METHODS.register(label="Saliency", cite="simonyan2014", traits={"gradient": True, "positive": True})
+@METHODS.register(label="Saliency", cite="simonyan2014", traits={"family": "gradient", "gradient": True, "positive": True})
 def saliency(model: Model, inputs: Tensor, targets: Tensor, *, score: Any = "logit", max_batch: int | None = None) -> Tensor:
     """S_i = |df_t(x)/dx_i|. Arguments as in `gradient`.
 
@@ -50,7 +50,9 @@ def saliency(model: Model, inputs: Tensor, targets: Tensor, *, score: Any = "log
     return gradient(model, inputs, targets, score=score, max_batch=max_batch).abs()
 
 
-@METHODS.register(label="Input x Gradient", cite="shrikumar2017", traits={"gradient": True, "linear": True})
+@METHODS.register(
+    label="Input x Gradient", cite="shrikumar2017", traits={"family": "gradient", "gradient": True, "linear": True}
+)
 def input_x_gradient(
     model: Model, inputs: Tensor, targets: Tensor, *, score: Any = "logit", max_batch: int | None = None
 ) -> Tensor:
@@ -62,7 +64,9 @@ def input_x_gradient(
     return inputs.detach() * made
 
 
-@METHODS.register(label="SmoothGrad", cite="smilkov2017", traits={"gradient": True, "random": True, "linear": True})
+@METHODS.register(
+    label="SmoothGrad", cite="smilkov2017", traits={"family": "gradient", "gradient": True, "random": True, "linear": True}
+)
 def smoothgrad(
     model: Model,
     inputs: Tensor,
@@ -104,7 +108,11 @@ def smoothgrad(
     return _noisy_moments(model, inputs, targets, base, n_samples, noise_fraction, sigma, seed, score, max_batch)[0].to(inputs)
 
 
-@METHODS.register(label="SmoothGrad squared", cite="hooker2019", traits={"gradient": True, "random": True, "positive": True})
+@METHODS.register(
+    label="SmoothGrad squared",
+    cite="hooker2019",
+    traits={"family": "gradient", "gradient": True, "random": True, "positive": True},
+)
 def smoothgrad_squared(
     model: Model,
     inputs: Tensor,
@@ -122,7 +130,9 @@ def smoothgrad_squared(
     return _noisy_moments(model, inputs, targets, base, n_samples, noise_fraction, sigma, seed, score, max_batch)[1].to(inputs)
 
 
-@METHODS.register(label="VarGrad", cite="adebayo2018", traits={"gradient": True, "random": True, "positive": True})
+@METHODS.register(
+    label="VarGrad", cite="adebayo2018", traits={"family": "gradient", "gradient": True, "random": True, "positive": True}
+)
 def vargrad(
     model: Model,
     inputs: Tensor,

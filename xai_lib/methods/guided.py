@@ -20,7 +20,9 @@ TIE_UNITS = 64
 """Gradients are tied if they differ by at most this many units of rounding (eps) of the image's largest."""
 
 
-@METHODS.register(label="Guided Integrated Gradients", cite="kapishnikov2021", traits={"gradient": True})
+@METHODS.register(
+    label="Guided Integrated Gradients", cite="kapishnikov2021", traits={"family": "path integral", "gradient": True}
+)
 def guided_integrated_gradients(
     model: Model,
     inputs: Tensor,

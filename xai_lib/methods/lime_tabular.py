@@ -54,7 +54,7 @@ class Surrogate:
     score: float
 
 
-@METHODS.register(label="LIME, tables", cite="ribeiro2016", traits={"random": True, "table": True})
+@METHODS.register(label="LIME, tables", cite="ribeiro2016", traits={"family": "surrogate", "random": True, "table": True})
 def lime_tabular(
     model: Model,
     inputs: Tensor,

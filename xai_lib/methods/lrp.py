@@ -19,7 +19,9 @@ RULES = {
 """Which rule of `models.propagate` is used where."""
 
 
-@METHODS.register(label="LRP", cite="bach2015", traits={"gradient": True, "rectifier": True})
+@METHODS.register(
+    label="LRP", cite="bach2015", traits={"family": "modified backpropagation", "gradient": True, "rectifier": True}
+)
 def lrp(
     model: Model,
     inputs: Tensor,
@@ -77,7 +79,9 @@ def lrp(
 
 
 @METHODS.register(
-    label="Deep Taylor decomposition", cite="montavon2017", traits={"gradient": True, "rectifier": True, "positive": True}
+    label="Deep Taylor decomposition",
+    cite="montavon2017",
+    traits={"family": "modified backpropagation", "gradient": True, "rectifier": True, "positive": True},
 )
 def deep_taylor(
     model: Model,

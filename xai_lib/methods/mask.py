@@ -22,7 +22,7 @@ RESIDUE = 0.01
 @METHODS.register(
     label="Meaningful perturbation",
     cite="fong2017",
-    traits={"image": True, "gradient": True, "random": True, "positive": True},
+    traits={"family": "perturbation", "image": True, "gradient": True, "random": True, "positive": True},
 )
 def meaningful_perturbation(
     model: Model,

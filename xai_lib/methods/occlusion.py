@@ -12,7 +12,7 @@ from xai_lib.registry import METHODS
 from xai_lib.types import Model, Spec
 
 
-@METHODS.register(label="Occlusion", cite="zeiler2014", traits={"image": True, "linear": True})
+@METHODS.register(label="Occlusion", cite="zeiler2014", traits={"family": "perturbation", "image": True, "linear": True})
 def occlusion(
     model: Model,
     inputs: Tensor,

@@ -21,7 +21,9 @@ ROUND = 5
 
 
 @METHODS.register(
-    label="Integrated Gradients", cite="sundararajan2017", traits={"gradient": True, "complete": True, "linear": True}
+    label="Integrated Gradients",
+    cite="sundararajan2017",
+    traits={"family": "path integral", "gradient": True, "complete": True, "linear": True},
 )
 def integrated_gradients(
     model: Model,
@@ -65,7 +67,9 @@ def integrated_gradients(
 
 
 @METHODS.register(
-    label="Multi-baseline Integrated Gradients", cite="shewale2023", traits={"gradient": True, "random": True, "linear": True}
+    label="Multi-baseline Integrated Gradients",
+    cite="shewale2023",
+    traits={"family": "path integral", "gradient": True, "random": True, "linear": True},
 )
 def multi_baseline_integrated_gradients(
     model: Model,

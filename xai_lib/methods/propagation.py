@@ -30,7 +30,11 @@ def deconvnet_rule(received: Tensor, passed: Tensor) -> Tensor:
     return received.clamp_min(0)
 
 
-@METHODS.register(label="Guided Backpropagation", cite="springenberg2015", traits={"gradient": True, "rectifier": True})
+@METHODS.register(
+    label="Guided Backpropagation",
+    cite="springenberg2015",
+    traits={"family": "modified backpropagation", "gradient": True, "rectifier": True},
+)
 def guided_backprop(
     model: Model, inputs: Tensor, targets: Tensor, *, score: Any = "logit", max_batch: int | None = None
 ) -> Tensor:
@@ -64,7 +68,9 @@ def guided_backprop(
     return _propagated(model, inputs, targets, guided_rule, "guided_backprop", score, max_batch)
 
 
-@METHODS.register(label="DeconvNet", cite="zeiler2014", traits={"gradient": True, "rectifier": True})
+@METHODS.register(
+    label="DeconvNet", cite="zeiler2014", traits={"family": "modified backpropagation", "gradient": True, "rectifier": True}
+)
 def deconvnet(model: Model, inputs: Tensor, targets: Tensor, *, score: Any = "logit", max_batch: int | None = None) -> Tensor:
     """The gradient of the score, with R <- R [R > 0] at every rectifier in the backward pass.
 

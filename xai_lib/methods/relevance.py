@@ -17,7 +17,9 @@ from xai_lib.registry import METHODS
 from xai_lib.types import Model, Spec
 
 
-@METHODS.register(label="DeepLIFT (Rescale)", cite="shrikumar2017", traits={"gradient": True})
+@METHODS.register(
+    label="DeepLIFT (Rescale)", cite="shrikumar2017", traits={"family": "modified backpropagation", "gradient": True}
+)
 def deeplift(
     model: Model,
     inputs: Tensor,
@@ -65,7 +67,9 @@ def deeplift(
     return _mean_contributions(model, inputs, targets, baseline, 1, seed, max_batch, "deeplift")
 
 
-@METHODS.register(label="DeepSHAP", cite="lundberg2017", traits={"gradient": True, "random": True})
+@METHODS.register(
+    label="DeepSHAP", cite="lundberg2017", traits={"family": "modified backpropagation", "gradient": True, "random": True}
+)
 def deep_shap(
     model: Model,
     inputs: Tensor,
@@ -101,7 +105,11 @@ def deep_shap(
     return _mean_contributions(model, inputs, targets, baseline, n_baselines, seed, max_batch, "deep_shap")
 
 
-@METHODS.register(label="GradientSHAP", cite="lundberg2017", traits={"gradient": True, "random": True, "linear": True})
+@METHODS.register(
+    label="GradientSHAP",
+    cite="lundberg2017",
+    traits={"family": "path integral", "gradient": True, "random": True, "linear": True},
+)
 def gradient_shap(
     model: Model,
     inputs: Tensor,

@@ -14,7 +14,7 @@ from xai_lib.registry import METHODS
 from xai_lib.types import Model, Spec
 
 
-@METHODS.register(label="RISE", cite="petsiuk2018", traits={"image": True, "random": True})
+@METHODS.register(label="RISE", cite="petsiuk2018", traits={"family": "perturbation", "image": True, "random": True})
 def rise(
     model: Model,
     inputs: Tensor,

@@ -22,7 +22,7 @@ MOST_SEGMENTS = 12
 NINE: Spec = {"grid": {"rows": 3, "columns": 3}}
 
 
-@METHODS.register(label="Shapley values", cite="shapley1953", traits={"image": True, "linear": True})
+@METHODS.register(label="Shapley values", cite="shapley1953", traits={"family": "Shapley value", "image": True, "linear": True})
 def shapley_values(
     model: Model,
     inputs: Tensor,
@@ -68,7 +68,9 @@ def shapley_values(
     return spread([_from_all(present, values) for present, values in made], labels, inputs)
 
 
-@METHODS.register(label="Kernel SHAP", cite="lundberg2017", traits={"image": True, "random": True, "linear": True})
+@METHODS.register(
+    label="Kernel SHAP", cite="lundberg2017", traits={"family": "Shapley value", "image": True, "random": True, "linear": True}
+)
 def kernel_shap(
     model: Model,
     inputs: Tensor,

@@ -13,7 +13,11 @@ from xai_lib.segments import Segmentation, counts, segment, segment_mean, spread
 from xai_lib.types import Model, Spec
 
 
-@METHODS.register(label="Feature ablation (superpixels)", cite="kokhlikyan2020", traits={"image": True, "linear": True})
+@METHODS.register(
+    label="Feature ablation (superpixels)",
+    cite="kokhlikyan2020",
+    traits={"family": "perturbation", "image": True, "linear": True},
+)
 def feature_ablation(
     model: Model,
     inputs: Tensor,
@@ -70,7 +74,9 @@ def feature_ablation(
     return spread([values[0] - values[1:] for _, values in made], labels, inputs)
 
 
-@METHODS.register(label="Mean over superpixels", cite="achanta2012", traits={"image": True, "gradient": True})
+@METHODS.register(
+    label="Mean over superpixels", cite="achanta2012", traits={"family": "averaged map", "image": True, "gradient": True}
+)
 def superpixel_mean(
     model: Model,
     inputs: Tensor,

@@ -16,7 +16,7 @@ from xai_lib.segments import Segmentation, counts, segment, spread
 from xai_lib.types import Model, Spec
 
 
-@METHODS.register(label="LIME", cite="ribeiro2016", traits={"image": True, "random": True})
+@METHODS.register(label="LIME", cite="ribeiro2016", traits={"family": "surrogate", "image": True, "random": True})
 def lime_image(
     model: Model,
     inputs: Tensor,

@@ -12,7 +12,7 @@ from xai_lib.registry import METRICS
 from xai_lib.types import Model, Spec
 
 
-@METRICS.register(label="Completeness gap", cite="sundararajan2017")
+@METRICS.register(label="Completeness gap", cite="sundararajan2017", traits={"family": "axiomatic"})
 def completeness_gap(
     model: Model,
     inputs: Tensor,

@@ -8,7 +8,7 @@ from xai_lib.metrics.checks import check_attributions, undefined_where
 from xai_lib.registry import METRICS
 
 
-@METRICS.register(label="Sparseness", cite="chalasani2020concise")
+@METRICS.register(label="Sparseness", cite="chalasani2020concise", traits={"family": "complexity"})
 def sparseness(attributions: Tensor, *, reduce: str = "sum") -> Tensor:
     """Gini index of the absolute map, sum_i (2 i - p - 1) a_(i) / (p sum_i a_i) with a sorted in ascending order.
 
@@ -35,7 +35,7 @@ def sparseness(attributions: Tensor, *, reduce: str = "sum") -> Tensor:
     return undefined_where(gini, _empty(total)).to(attributions.dtype)
 
 
-@METRICS.register(label="Complexity", cite="bhatt2020evaluating")
+@METRICS.register(label="Complexity", cite="bhatt2020evaluating", traits={"family": "complexity"})
 def complexity(attributions: Tensor, *, reduce: str = "sum") -> Tensor:
     """Entropy of the absolute map, - sum_i q_i ln q_i with q = a / sum a.
 

@@ -14,7 +14,7 @@ from xai_lib.types import Model
 CONTROLS = ("none", "centre", "random")
 
 
-@METRICS.register(label="Contour patch prediction", cite="shewale2023")
+@METRICS.register(label="Contour patch prediction", cite="shewale2023", traits={"family": "faithfulness"})
 def contour_patch_prediction(
     model: Model,
     inputs: Tensor,
@@ -66,7 +66,7 @@ def contour_patch_prediction(
     return undefined_where(torch.cat([part for _, part in made]), undefined).to(inputs.dtype)
 
 
-@METRICS.register(label="Contour patch area", cite="shewale2023")
+@METRICS.register(label="Contour patch area", cite="shewale2023", traits={"family": "complexity"})
 def contour_patch_area(
     attributions: Tensor, *, fraction: float = 0.1, variant: str = "hull", reduce: str = "sum", seed: int = 0
 ) -> Tensor:

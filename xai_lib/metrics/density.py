@@ -9,7 +9,7 @@ from xai_lib.metrics.checks import check_attributions
 from xai_lib.registry import METRICS
 
 
-@METRICS.register(label="Energy in mask", cite="wang2020scorecam")
+@METRICS.register(label="Energy in mask", cite="wang2020scorecam", traits={"family": "localisation"})
 def energy_in_mask(attributions: Tensor, masks: Tensor, *, reduce: str = "sum_abs") -> Tensor:
     """Share of a map's size that lies in a mask: E = sum_{p in mask} |S_p| / sum_p |S_p|, S the channel-reduced map.
 
@@ -43,7 +43,7 @@ def energy_in_mask(attributions: Tensor, masks: Tensor, *, reduce: str = "sum_ab
     return share.where(defined, torch.nan).to(attributions.dtype)
 
 
-@METRICS.register(label="Energy density", cite="wang2020scorecam")
+@METRICS.register(label="Energy density", cite="wang2020scorecam", traits={"family": "localisation"})
 def energy_density(attributions: Tensor, masks: Tensor, *, reduce: str = "sum_abs") -> Tensor:
     """Share of the map's size in a mask over the mask's share of the area: E h w / |mask|.
 

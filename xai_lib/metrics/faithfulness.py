@@ -13,7 +13,7 @@ from xai_lib.registry import METRICS
 from xai_lib.types import Model, Spec
 
 
-@METRICS.register(label="Faithfulness estimate", cite="alvarezmelis2018self")
+@METRICS.register(label="Faithfulness estimate", cite="alvarezmelis2018self", traits={"family": "faithfulness"})
 def faithfulness_estimate(
     model: Model,
     inputs: Tensor,
@@ -80,7 +80,7 @@ def faithfulness_estimate(
     return undefined_where(found, undefined).to(inputs.dtype)
 
 
-@METRICS.register(label="Monotonicity", cite="arya2019")
+@METRICS.register(label="Monotonicity", cite="arya2019", traits={"family": "faithfulness"})
 def monotonicity(
     model: Model,
     inputs: Tensor,

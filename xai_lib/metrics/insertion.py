@@ -150,7 +150,7 @@ def insertion_deletion_curves(
     return inserted, deleted
 
 
-@METRICS.register(label="Insertion", cite="petsiuk2018")
+@METRICS.register(label="Insertion", cite="petsiuk2018", traits={"family": "faithfulness"})
 def insertion(
     model: Model,
     inputs: Tensor,
@@ -183,7 +183,7 @@ def insertion(
     return curve.auc.to(inputs.dtype)
 
 
-@METRICS.register(label="Deletion", cite="petsiuk2018")
+@METRICS.register(label="Deletion", cite="petsiuk2018", traits={"family": "faithfulness"})
 def deletion(
     model: Model,
     inputs: Tensor,
@@ -216,7 +216,7 @@ def deletion(
     return curve.auc.to(inputs.dtype)
 
 
-@METRICS.register(label="Insertion - deletion", cite="akhtar2023")
+@METRICS.register(label="Insertion - deletion", cite="akhtar2023", traits={"family": "faithfulness"})
 def insertion_deletion(
     model: Model,
     inputs: Tensor,

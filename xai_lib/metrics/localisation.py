@@ -14,7 +14,7 @@ from xai_lib.metrics.checks import check_attributions
 from xai_lib.registry import METRICS
 
 
-@METRICS.register(label="Energy in box", cite="wang2020scorecam")
+@METRICS.register(label="Energy in box", cite="wang2020scorecam", traits={"family": "localisation"})
 def energy_in_box(attributions: Tensor, boxes: tuple[np.ndarray, ...], *, reduce: str = "sum") -> Tensor:
     """Share of the positive attribution that lies inside the union of an image's boxes.
 
@@ -42,7 +42,7 @@ def energy_in_box(attributions: Tensor, boxes: tuple[np.ndarray, ...], *, reduce
     return share.where(defined, torch.nan).to(attributions)
 
 
-@METRICS.register(label="Attribution mass", cite="wang2020scorecam")
+@METRICS.register(label="Attribution mass", cite="wang2020scorecam", traits={"family": "localisation"})
 def attribution_mass(attributions: Tensor, boxes: tuple[np.ndarray, ...], *, reduce: str = "sum") -> Tensor:
     """How much more of the positive attribution lies in the boxes than their share of the area: E - |boxes| / |image|.
 
@@ -62,7 +62,7 @@ def attribution_mass(attributions: Tensor, boxes: tuple[np.ndarray, ...], *, red
     return energy_in_box(attributions, boxes, reduce=reduce) - share.to(attributions)
 
 
-@METRICS.register(label="Pointing game", cite="zhang2018excitation")
+@METRICS.register(label="Pointing game", cite="zhang2018excitation", traits={"family": "localisation"})
 def pointing_game(
     attributions: Tensor, boxes: tuple[np.ndarray, ...], *, tolerance: float = 15.0, reduce: str = "sum", seed: int = 0
 ) -> Tensor:

@@ -18,7 +18,7 @@ VALUES = ("correct", "iou")
 RULES = ("component", "tightest")
 
 
-@METRICS.register(label="CAM box", cite="zhou2016")
+@METRICS.register(label="CAM box", cite="zhou2016", traits={"family": "localisation"})
 def cam_box(
     attributions: Tensor,
     boxes: tuple[np.ndarray, ...],
@@ -65,7 +65,7 @@ def cam_box(
     return _judged(made, attributions, boxes, level, strict, value, convention)
 
 
-@METRICS.register(label="Tightest box", cite="dabkowski2017")
+@METRICS.register(label="Tightest box", cite="dabkowski2017", traits={"family": "localisation"})
 def tightest_box(
     attributions: Tensor,
     boxes: tuple[np.ndarray, ...],
@@ -162,7 +162,7 @@ def check_truth(boxes: tuple[np.ndarray, ...] | None, n: int) -> None:
         raise InputError(f"boxes: expected one (k, 4) array for each of {n} images, got {found}")
 
 
-@METRICS.register(label="Saliency metric", cite="dabkowski2017")
+@METRICS.register(label="Saliency metric", cite="dabkowski2017", traits={"family": "faithfulness"})
 def saliency_metric(
     model: Model,
     inputs: Tensor,

@@ -16,7 +16,7 @@ from xai_lib.metrics.localisation_boxes import unit_map
 from xai_lib.registry import METRICS
 
 
-@METRICS.register(label="Pixel IoU", cite="gattas2020")
+@METRICS.register(label="Pixel IoU", cite="gattas2020", traits={"family": "localisation"})
 def pixel_iou(attributions: Tensor, boxes: tuple[np.ndarray, ...], *, k: float = 0.5, reduce: str = "sum") -> Tensor:
     """|kept and boxes| / |kept or boxes| of the pixels kept and the filled boxes.
 
@@ -45,7 +45,7 @@ def pixel_iou(attributions: Tensor, boxes: tuple[np.ndarray, ...], *, k: float =
     return undefined_where(found, undefined).to(attributions)
 
 
-@METRICS.register(label="Weighted IoU", cite="gattas2020")
+@METRICS.register(label="Weighted IoU", cite="gattas2020", traits={"family": "localisation"})
 def weighted_iou(attributions: Tensor, boxes: tuple[np.ndarray, ...], *, k: float = 1.0, reduce: str = "sum") -> Tensor:
     """The document's IOU*: sum of a over the kept pixels inside the boxes, divided by |kept or boxes|.
 
@@ -80,7 +80,7 @@ def _kept(attributions: Tensor, boxes: tuple[np.ndarray, ...], k: float, reduce:
     return scaled * (scaled >= k * deviation[:, None, None]), inside, undefined
 
 
-@METRICS.register(label="Pixel average precision", cite="choe2020")
+@METRICS.register(label="Pixel average precision", cite="choe2020", traits={"family": "localisation"})
 def pixel_average_precision(attributions: Tensor, masks: Tensor, *, reduce: str = "sum") -> Tensor:
     """Area under one image's precision-recall curve of its pixels: sum_t precision(t) (recall(t) - recall(next larger t)).
 
@@ -115,7 +115,7 @@ def pixel_average_precision(attributions: Tensor, masks: Tensor, *, reduce: str 
     return torch.tensor(rows, dtype=torch.float64).to(attributions)
 
 
-@METRICS.register(label="Box pixel average precision", cite="choe2020")
+@METRICS.register(label="Box pixel average precision", cite="choe2020", traits={"family": "localisation"})
 def box_pixel_average_precision(attributions: Tensor, boxes: tuple[np.ndarray, ...], *, reduce: str = "sum") -> Tensor:
     """`pixel_average_precision` with the filled boxes for masks ("box-PxAP"): pixels of a box beside the object count as right.
 

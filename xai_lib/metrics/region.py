@@ -17,7 +17,7 @@ from xai_lib.types import Model, Spec
 ORDERS = ("morf", "lerf", "random")
 
 
-@METRICS.register(label="Region perturbation", cite="samek2017")
+@METRICS.register(label="Region perturbation", cite="samek2017", traits={"family": "faithfulness"})
 def region_perturbation(
     model: Model,
     inputs: Tensor,

@@ -10,7 +10,7 @@ from xai_lib.registry import METRICS
 from xai_lib.types import Method, Model
 
 
-@METRICS.register(label="Max-Sensitivity", cite="yeh2019")
+@METRICS.register(label="Max-Sensitivity", cite="yeh2019", traits={"family": "robustness"})
 def max_sensitivity(
     model: Model,
     inputs: Tensor,
@@ -40,7 +40,7 @@ def max_sensitivity(
     )["max_sensitivity"]  # fmt: skip
 
 
-@METRICS.register(label="Avg-Sensitivity", cite="yeh2019")
+@METRICS.register(label="Avg-Sensitivity", cite="yeh2019", traits={"family": "robustness"})
 def avg_sensitivity(
     model: Model,
     inputs: Tensor,
@@ -69,7 +69,7 @@ def avg_sensitivity(
     )["avg_sensitivity"]  # fmt: skip
 
 
-@METRICS.register(label="Local Lipschitz estimate", cite="alvarezmelis2018robustness")
+@METRICS.register(label="Local Lipschitz estimate", cite="alvarezmelis2018robustness", traits={"family": "robustness"})
 def local_lipschitz_estimate(
     model: Model,
     inputs: Tensor,
@@ -99,7 +99,7 @@ def local_lipschitz_estimate(
     )["local_lipschitz_estimate"]  # fmt: skip
 
 
-@METRICS.register(label="Relative output stability", cite="agarwal2022")
+@METRICS.register(label="Relative output stability", cite="agarwal2022", traits={"family": "robustness"})
 def relative_output_stability(
     model: Model,
     inputs: Tensor,

@@ -220,7 +220,7 @@ def data_randomisation(
     return compare(maps.reduce(given, reduce), maps.reduce(again, reduce)).to(inputs)
 
 
-@METRICS.register(label="Model parameter randomisation", cite="adebayo2018")
+@METRICS.register(label="Model parameter randomisation", cite="adebayo2018", traits={"family": "randomisation"})
 def model_parameter_randomisation(
     model: Model,
     inputs: Tensor,

@@ -38,7 +38,7 @@ class SubsetDrops:
     seed: int
 
 
-@METRICS.register(label="Sensitivity-n", cite="ancona2018")
+@METRICS.register(label="Sensitivity-n", cite="ancona2018", traits={"family": "faithfulness"})
 def sensitivity_n(
     model: Model,
     inputs: Tensor,

@@ -136,7 +136,7 @@ def soundness_of(certificate: Tensor, probability: Tensor, *, beta: float = 0.1)
     return _ratio(probability.clamp_min(beta), certificate)
 
 
-@METRICS.register(label="Certificate completeness", cite="gupta2022")
+@METRICS.register(label="Certificate completeness", cite="gupta2022", traits={"family": "faithfulness"})
 def certificate_completeness(
     model: Model,
     inputs: Tensor,
@@ -184,7 +184,7 @@ def certificate_completeness(
     return _worst(values, over).to(inputs.dtype)
 
 
-@METRICS.register(label="Certificate soundness", cite="gupta2022")
+@METRICS.register(label="Certificate soundness", cite="gupta2022", traits={"family": "faithfulness"})
 def certificate_soundness(
     model: Model,
     inputs: Tensor,
