@@ -21,7 +21,8 @@ from xai_lib.data import cifar10, places
 from xai_lib.data.cifar10_files import CLASSES
 from xai_lib.errors import ConfigError, DataError, ModelError
 from xai_lib.models import cifar_nets, nets, recipes
-from xai_lib.models.training import accuracy, random_shift, rate, train
+from xai_lib.models.augmentation import random_shift
+from xai_lib.models.training import accuracy, rate, train
 from xai_lib.models.weights import CHECKPOINTS
 from xai_lib.models.wrapper import state_sha256
 from xai_lib.registry import MODELS

@@ -16,10 +16,11 @@ from xai_lib.counterfactuals import rotation
 from xai_lib.errors import ConfigError, ModelError, UnsupportedModelError
 from xai_lib.metrics.completeness import completeness_gap
 from xai_lib.models import cifar_conv, cifar_conv_recipes, training
+from xai_lib.models.augmentation import random_shift
 from xai_lib.models.canonical import canonical
 from xai_lib.models.cifar_nets import CIFAR_MEAN, CIFAR_STD, CLASSES
 from xai_lib.models.folding import fold_batch_norms
-from xai_lib.models.training import accuracy, random_shift
+from xai_lib.models.training import accuracy
 from xai_lib.models.weights import CHECKPOINTS
 from xai_lib.models.wrapper import state_sha256
 from xai_lib.registry import MODELS

@@ -14,8 +14,8 @@ from xai_lib.compendium.store import Store, tree
 from xai_lib.compendium.tasks import at_work
 from xai_lib.errors import ConfigError, StoreError
 from xai_lib.models import nets
+from xai_lib.models.augmentation import random_shift
 from xai_lib.models.fit import fit
-from xai_lib.models.training import random_shift
 from xai_lib.removal import Protocol
 
 RECIPE = {"epochs": 2, "batch": 32, "learning_rate": 0.05, "optimiser": "sgd", "momentum": 0.9}

@@ -13,7 +13,8 @@ from xai_lib.errors import ConfigError, InputError, ModelError
 from xai_lib.hooks import global_seed
 from xai_lib.models import load, nets, recipes
 from xai_lib.models import training as training_module
-from xai_lib.models.training import accuracy, correct, random_shift, rate, train
+from xai_lib.models.augmentation import random_shift
+from xai_lib.models.training import accuracy, correct, rate, train
 from xai_lib.models.weights import CHECKPOINTS
 from xai_lib.models.wrapper import state_sha256
 
@@ -147,6 +148,48 @@ def test_freed_memory_is_kept_on_a_cpu(monkeypatch):
     assert called
 
 
+def scripted(monkeypatch, net, scores):
+    """`train` sees these validation accuracies; returns the state of the net after each epoch."""
+    states, given = [], iter(scores)
+
+    def measured(*_):
+        states.append({name: value.clone() for name, value in net.state_dict().items()})
+        return next(given)
+
+    monkeypatch.setattr(training_module, "accuracy", measured)
+    return states
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "epochs", "best"),
+    [
+        ((0.1, 0.5, 0.4, 0.3, 0.9), 2, 4, 2),  # the fifth epoch is never reached
+        ((0.1, 0.5, 0.4, 0.6, 0.5), 2, 5, 4),  # a gain in time starts the count anew
+        ((0.5, 0.5, 0.5, 0.5, 0.5), 3, 4, 1),  # equal is no gain
+        ((0.1, 0.2, 0.3, 0.4, 0.5), 1, 5, 5),
+        ((0.5, 0.4, 0.9, 0.9, 0.9), 1, 2, 1),
+    ],
+)
+def test_early_stopping_ends_in_time_and_goes_back_to_the_best_epoch(monkeypatch, scores, patience, epochs, best):
+    net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    states = scripted(monkeypatch, net, scores)
+    record = train(net, X, Y, **GIVEN, validation=(X, Y), patience=patience)
+    assert (len(record.losses), len(record.validation), record.best_epoch) == (epochs, epochs, best)
+    found = net.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in states[best - 1].items())
+    assert not net.training
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_patience_that_is_never_used_up_changes_nothing_but_the_weights_kept():
+    one, two = fresh(), fresh()
+    plain = train(one, X, Y, **GIVEN, validation=(X, Y))
+    patient = train(two, X, Y, **GIVEN, validation=(X, Y), patience=5)
+    assert (plain.losses, plain.validation) == (patient.losses, patient.validation)
+    assert plain.best_epoch == len(plain.losses)
+    assert patient.validation[patient.best_epoch - 1] == max(patient.validation) == accuracy(two, X, Y)
+
+
 def test_a_last_smaller_batch_is_used():
     seen = []
 
@@ -219,6 +262,9 @@ def test_inputs_are_not_changed():
         ({"targets": Y[:5]}, InputError, "int64 targets"),
         ({"targets": Y - 1}, InputError, "negative"),
         ({"validation": (X, Y[:5])}, InputError, "int64 targets"),
+        ({"patience": 3}, ConfigError, "early stopping needs validation"),
+        ({"patience": 0, "validation": (X, Y)}, ConfigError, "patience=0: expected a whole number"),
+        ({"patience": 1.5, "validation": (X, Y)}, ConfigError, "patience=1.5"),
         ({"targets": Y + 1}, InputError, r"class 3 asked, the net returns logits \(16, 3\)"),
     ],
 )

@@ -20,8 +20,8 @@ from xai_lib.compendium.canonical import canonical
 from xai_lib.compendium.retraining_nets import NETS, net_module
 from xai_lib.compendium.tasks import TASKS, versions
 from xai_lib.errors import StoreError, unknown
+from xai_lib.models.augmentation import random_shift
 from xai_lib.models.fit import fit, one_thread
-from xai_lib.models.training import random_shift
 from xai_lib.removal import Protocol, degrade, fill_of, removal_order, removed
 from xai_lib.types import Samples
 

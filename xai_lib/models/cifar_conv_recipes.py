@@ -19,9 +19,9 @@ from torch import Tensor
 from xai_lib import compute, data
 from xai_lib.counterfactuals import rotation
 from xai_lib.errors import ConfigError
-from xai_lib.models import cifar_conv, recipes, training
+from xai_lib.models import augmentation, cifar_conv, recipes, training
+from xai_lib.models.augmentation import Augment
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
 RECIPE: dict[str, Any] = {**recipes.CIFAR_RECIPE, "epochs": 15, "learning_rate": 0.05, "random_rotation": 0}
 """Common to the three nets but for the rotation, in degrees."""
 ROTATION = {"cifar_conv8_rotated": 45}
@@ -61,9 +61,9 @@ def random_rotation(degrees: float, *, before: Augment | None = None) -> Augment
     return augment
 
 
-def augmentation(recipe: dict[str, Any]) -> Augment:
+def augment_of(recipe: dict[str, Any]) -> Augment:
     """The `augment` that a recipe asks for, whose entries on it are taken out."""
-    shift = training.random_shift(recipe.pop("random_crop_padding"), flip=recipe.pop("random_flip"))
+    shift = augmentation.random_shift(recipe.pop("random_crop_padding"), flip=recipe.pop("random_flip"))
     degrees = recipe.pop("random_rotation")
     return random_rotation(degrees, before=shift) if degrees else shift
 
@@ -101,7 +101,7 @@ def cifar(
     trained, checked = given.subset(range(min(n_train or kept, kept))), given.subset(range(kept, len(given)))
     full = {**RECIPE, "random_rotation": ROTATION.get(name, 0), "seed": seed, "epochs": epochs or RECIPE["epochs"]}
     recipe = dict(full)
-    augment = augmentation(recipe)
+    augment = augment_of(recipe)
     validation = (checked.inputs, checked.targets)
     record = training.train(
         net, trained.inputs, trained.targets, **recipe, augment=augment, validation=validation, progress=sys.stderr.isatty()

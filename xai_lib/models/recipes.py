@@ -23,7 +23,7 @@ from torch import nn
 import xai_lib
 from xai_lib import compute, data
 from xai_lib.errors import ConfigError, XaiError, unknown
-from xai_lib.models import cifar_nets, nets, training
+from xai_lib.models import augmentation, cifar_nets, nets, training
 from xai_lib.models.weights import CHECKPOINTS
 from xai_lib.stats import bootstrap_interval
 from xai_lib.types import Samples
@@ -76,7 +76,7 @@ def mnist_cnn(folder: Path, *, seed: int = 0, epochs: int | None = None, n_train
         trained.inputs,
         trained.targets,
         **recipe,
-        augment=training.random_shift(shift),
+        augment=augmentation.random_shift(shift),
         progress=sys.stderr.isatty(),
     )
     card = {
@@ -117,7 +117,7 @@ def cifar(folder: Path, *, name: str, seed: int = 0, epochs: int | None = None, 
     trained, held_out = data.load("cifar10", split="train"), data.load("cifar10", split="test")
     trained = trained.subset(range(n_train)) if n_train else trained
     recipe = {**CIFAR_RECIPE, "seed": seed, "epochs": epochs or CIFAR_EPOCHS[name]}
-    augment = training.random_shift(recipe.pop("random_crop_padding"), flip=recipe.pop("random_flip"))
+    augment = augmentation.random_shift(recipe.pop("random_crop_padding"), flip=recipe.pop("random_flip"))
     net = cifar_nets.BUILDERS[name](seed=seed).to(memory_format=torch.channels_last)
     record = training.train(net, trained.inputs, trained.targets, **recipe, augment=augment, progress=sys.stderr.isatty())
     card = {

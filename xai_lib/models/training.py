@@ -14,6 +14,7 @@ from xai_lib import compute
 from xai_lib.allocator import keep_freed_memory
 from xai_lib.errors import ConfigError, InputError, ModelError
 from xai_lib.hooks import global_seed
+from xai_lib.models.early_stopping import EarlyStopping
 
 OPTIMISERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine", "one_cycle", "step")
@@ -30,12 +31,14 @@ class TrainingRecord:
     accuracies  share of right answers of each epoch, while training, in [0, 1]
     validation  accuracy on the validation set after each epoch; empty without one
     seconds     wall-clock time
+    best_epoch  whose weights the net has, from 1; the last epoch without early stopping
     """
 
     losses: tuple[float, ...]
     accuracies: tuple[float, ...]
     validation: tuple[float, ...]
     seconds: float
+    best_epoch: int
 
 
 def train(
@@ -48,6 +51,7 @@ def train(
     learning_rate: float,
     seed: int,
     validation: tuple[Tensor, Tensor] | None = None,
+    patience: int | None = None,
     optimiser: str = "adam",
     momentum: float = 0.9,
     nesterov: bool = False,
@@ -73,6 +77,9 @@ def train(
         learning_rate: the largest one, positive.
         seed: of the permutations and of dropout.
         validation: inputs and targets measured after each epoch.
+        patience: early stopping: training ends after this many epochs in a row without a larger validation accuracy, and the
+            net gets the weights of the best epoch, the first of equal ones. The schedule stays that of all `epochs`. None: all
+            epochs, and the last weights.
         optimiser: "adam" or "sgd".
         momentum: of "sgd" only, in [0, 1).
         nesterov: of "sgd" only: look ahead along the momentum, which must then be positive.
@@ -83,7 +90,8 @@ def train(
         label_smoothing: share a of the label that is spread over all k classes, in [0, 1): the true class is asked for with
             1 - a + a / k, every other with a / k.
         precision: "float32"; "bfloat16" runs the forward pass under autocast, weights and loss stay float32.
-        augment: changes the inputs of a batch, drawing from the (CPU) generator it is given; `random_shift(pixels)` is one.
+        augment: changes the inputs of a batch, drawing from the (CPU) generator it is given; such as those
+            of `xai_lib.models.augmentation`.
         progress: one bar on stderr.
 
     Raises:
@@ -96,6 +104,9 @@ def train(
     _check_options(schedule, drops, epochs, label_smoothing)
     for part in [(inputs, targets), *([validation] if validation is not None else [])]:
         _check_data(*part)
+    if patience is not None and validation is None:
+        raise ConfigError(f"patience={patience}: early stopping needs validation=(inputs, targets)")
+    watch = EarlyStopping(net, patience) if patience is not None else None
     parameters = [p for p in net.parameters() if p.requires_grad]
     if not parameters:
         raise ModelError("train: no parameter asks for a gradient; a loaded model is frozen, train a net from models.nets")
@@ -133,8 +144,13 @@ def train(
             accuracies.append(right / len(inputs))
             if validation is not None:
                 checked.append(accuracy(net, *validation))
+            if watch is not None and watch.stops(checked[-1]):
+                break
+    if watch is not None:
+        watch.restore()
     net.zero_grad(set_to_none=True)
-    return TrainingRecord(tuple(losses), tuple(accuracies), tuple(checked), time.perf_counter() - start)
+    best = len(losses) if watch is None else watch.best_epoch
+    return TrainingRecord(tuple(losses), tuple(accuracies), tuple(checked), time.perf_counter() - start, best)
 
 
 def rate(schedule: str, step: int, steps: int, falls: Sequence[int] = ()) -> float:
@@ -155,33 +171,6 @@ def rate(schedule: str, step: int, steps: int, falls: Sequence[int] = ()) -> flo
     if schedule == "constant" or step < warm:
         return (step + 1) / warm if warm else 1.0
     return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
-
-
-def random_shift(pixels: int, *, flip: bool = False) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """An `augment` for `train`: moves each image by up to `pixels` along each axis, filling with 0 (black).
-
-    That is a random crop of the image padded by `pixels`; with `flip`, half of the images (drawn) are also mirrored.
-
-    >>> moved = random_shift(1)(torch.ones(1, 1, 2, 2), torch.Generator().manual_seed(0))
-    >>> tuple(moved.shape), moved.sum().item() in (1.0, 2.0, 4.0)
-    ((1, 1, 2, 2), True)
-    """
-    if pixels < 0:
-        raise ConfigError(f"pixels={pixels}: expected at least 0")
-
-    def shift(inputs: Tensor, generator: torch.Generator) -> Tensor:
-        n, _, height, width = inputs.shape
-        offset = torch.randint(0, 2 * pixels + 1, (2, n, 1), generator=generator).to(inputs.device)
-        rows = torch.arange(height, device=inputs.device) + offset[0]
-        columns = torch.arange(width, device=inputs.device) + offset[1]
-        if flip:
-            mirrored = torch.randint(0, 2, (n, 1), generator=generator).to(inputs.device, torch.bool)
-            columns = torch.where(mirrored, columns.flip(1), columns)
-        padded = nn.functional.pad(inputs, (pixels,) * 4)
-        image = torch.arange(n, device=inputs.device)[:, None, None]
-        return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-    return shift
 
 
 def accuracy(model: nn.Module, inputs: Tensor, targets: Tensor, *, max_batch: int | None = None) -> float:
