@@ -98,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     book = add("book", _book, "build the book")
     book.add_argument("--output", type=Path, default=Path("build"), help="folder for the built book (default: build)")
     book.add_argument("--fresh", action="store_true", help="first run the smoke profile of every study on this machine")
+    book.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="with --fresh: studies side by side (default: one for each core)"
+    )
     book.add_argument("--no-local", action="store_true", help="only published runs, none of this machine's")
     data = add("data", _data, "list, get or check data sets")
     data.add_argument("action", choices=("list", "get", "check"))
@@ -186,11 +189,12 @@ def _show(asked: argparse.Namespace) -> int:
 def _book(asked: argparse.Namespace) -> int:
     from xai_lib.compendium import book  # late: loads the whole of Sphinx
 
-    for name in study.names() if asked.fresh else ():
-        result = runner.run(name, profile=study.SMOKE)
-        if result.exit_code != 0:
-            _complain(f"xai: {result.message}")
-            return result.exit_code
+    if asked.fresh:
+        from xai_lib.compendium.side_by_side import run_studies  # late: the engine
+
+        code = run_studies(study.names(), profile=study.SMOKE, jobs=asked.jobs, say=say, complain=_complain)
+        if code != 0:
+            return code
     say(str(book.build(study.root(), asked.output.absolute(), local=not asked.no_local)))
     return 0
 
