@@ -64,6 +64,7 @@ def prototypes(kernel: np.ndarray, count: int) -> tuple[int, ...]:
     if count > len(kernel):
         raise ConfigError(f"count={count}: there are {len(kernel)} rows")
     chosen: list[int] = []
+    kernel = kernel / (np.diag(kernel).max() or 1.0)
     means, near = kernel.mean(axis=1), np.zeros(len(kernel))
     to_all, within = 0.0, 0.0
     while len(chosen) < count:
@@ -108,15 +109,19 @@ def criticisms(kernel: np.ndarray, chosen: Sequence[int], count: int) -> tuple[i
         )
     witness = np.abs(kernel.mean(axis=1) - kernel[:, list(chosen)].mean(axis=1))
     left = np.diag(kernel).astype(np.float64).copy()
+    nothing = NOTHING * (left.max() or 1.0)
     parts = np.zeros((0, len(kernel)))
     found: list[int] = []
     while len(found) < count:
-        gain = witness + np.log(np.maximum(left, NOTHING))
-        gain[[*chosen, *found]] = -np.inf
+        open_ = np.ones(len(kernel), dtype=bool)
+        open_[[*chosen, *found]] = False
+        new = open_ & (left > nothing)
+        if new.any():
+            gain = np.where(new, witness + np.log(np.where(new, left, 1.0)), -np.inf)
+        else:  # copies of criticisms, whose determinant is 0
+            gain = np.where(open_, witness, -np.inf)
         best = int(np.argmax(gain.round(TIES)))
-        if (
-            left[best] > NOTHING
-        ):  # one more row of the Cholesky factor; `left` is what the criticisms found so far do not explain
+        if new.any():  # one more row of the Cholesky factor; `left` is what the criticisms found so far do not explain
             part = (kernel[best] - parts[:, best] @ parts) / left[best] ** 0.5
             parts, left = np.vstack([parts, part]), left - part**2
         found.append(best)

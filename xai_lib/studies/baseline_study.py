@@ -32,9 +32,10 @@ class Cases:
 def open_cases(p: Mapping[str, Any]) -> Cases:
     """The cases of a set of parameters of the study."""
     asked = {"target": p["target"], "seed": p["seed"], "max_batch": p["max_batch"]}
-    images = open_case(p["model"], p["dataset"], n=p["n_images"], running_class=p["running_class"], shard=4, **asked)
+    large = {**asked, "size": p["size"]}
+    images = open_case(p["model"], p["dataset"], n=p["n_images"], running_class=p["running_class"], shard=4, **large)
     digits = open_case("mnist_cnn", {"mnist_5k": {"split": "test"}}, n=p["n_digits"], prefix="digits: ", shard=25, **asked)
-    photos = open_case(p["model"], {"photos": {"ids": ["chelsea", "coffee"]}}, n=2, **asked)
+    photos = open_case(p["model"], {"photos": {"ids": ["chelsea", "coffee"]}}, n=2, **large)
     return Cases(images, images.first(p["n_many"]), images.first(p["n_metrics"]), digits, photos)
 
 

@@ -36,13 +36,14 @@ class Cases:
 def open_cases(p: Mapping[str, Any]) -> Cases:
     """The cases of a set of parameters of the study."""
     asked = {"target": p["target"], "seed": p["seed"], "max_batch": p["max_batch"]}
-    images = open_case(p["model"], p["dataset"], n=p["n_images"], **asked)
+    large = {**asked, "size": p["size"]}
+    images = open_case(p["model"], p["dataset"], n=p["n_images"], **large)
     few = images.first(p["n_few"])
-    others = tuple(open_case(name, p["dataset"], n=p["n_others"], **asked) for name in p["other_models"])
+    others = tuple(open_case(name, p["dataset"], n=p["n_others"], **large) for name in p["other_models"])
     small_set = {p["small_dataset"]: {"split": "test"}}
     small = tuple(open_case(name, small_set, n=p["n_small"], prefix="small: ", shard=50, **asked) for name in p["small_models"])
     shown = images.samples.redistributable
-    photos = few if shown else open_case(p["model"], {"photos": {"ids": ["chelsea"]}}, n=1, **asked)
+    photos = few if shown else open_case(p["model"], {"photos": {"ids": ["chelsea"]}}, n=1, **large)
     return Cases(images, few, after(images, len(few.samples)), others, small, small[0].first(p["n_settings"]), photos)
 
 
