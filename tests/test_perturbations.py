@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from xai_lib.counterfactuals import PERTURBATIONS, brightness, cover_rows, disc, noise, rotation
+from xai_lib.counterfactuals import PERTURBATIONS, brightness, cover_rows, disc, first_turn, noise, rotation
 from xai_lib.errors import ConfigError, InputError
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -32,6 +32,15 @@ def test_rotation_turns_counter_clockwise_and_zero_is_the_image():
     mixed = rotation(odd, torch.tensor([0.0, 30.0]), interpolation="bilinear")
     assert torch.equal(mixed[0], odd[0])
     assert not torch.equal(mixed[1], odd[1])
+
+
+@pytest.mark.parametrize("side", [2, 3, 7, 28, 32, 33, 224])
+def test_below_the_first_turn_no_pixel_moves_and_above_it_one_does(side):
+    values = torch.arange(1.0, side * side + 1, dtype=torch.float64).reshape(1, 1, side, side)
+    angle = first_turn(side)
+    for sign in (1, -1):
+        assert torch.equal(rotation(values, sign * (angle - 0.01)), values)
+        assert not torch.equal(rotation(values, sign * (angle + 0.01)), values)
 
 
 def test_half_precision_is_turned_with_exact_coordinates():

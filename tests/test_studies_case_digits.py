@@ -1,6 +1,7 @@
 """Part digits of the study `case_studies`: known densities, flips and covers on models with closed-form answers."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,11 +18,13 @@ from xai_lib.studies.case_digits import (
     BY_CONTRAST,
     BY_GRADIENT,
     BY_SIGN,
+    FILLED,
     OPEN,
     ORDERS,
     OTHERS,
     RANDOM,
     SALIENCY,
+    SPACE,
     UNTRAINED,
     Digits,
 )
@@ -142,7 +145,9 @@ def test_ink_in_the_open_space_makes_the_named_digit(digits):
             assert found[label].tolist() == [[digit, digit, named, named]] * 3, (digit, label)
         assert found[RANDOM][:, :2].eq(digit).all()
         assert found["read"].tolist() == [digit] * 3
-        assert set(found) == {"read", *ORDERS}
+        assert set(found) == {"read", FILLED, SPACE, *ORDERS}
+        assert found[FILLED].tolist() == [named] * 3
+        assert found[SPACE].min() >= 2
 
 
 def test_orders_follow_size_and_sign():
@@ -195,6 +200,27 @@ def test_rows_hold_what_was_found(digits):
     assert of(flips, "4 becomes 9", OPEN).tolist() == pytest.approx([2 / 3] * 3)
     assert of(flips, "5 changes", OPEN).tolist() == pytest.approx([2 / 3] * 3)
     assert of(flips, "5 becomes 6, most pixels", OPEN).tolist() == [1, 1, 1]
+    assert of(flips, "5 becomes 6, space filled", FILLED).tolist() == [1, 1, 1]
+
+
+def test_the_open_space_is_filled_as_a_whole_and_nothing_else():
+    """The net reads a 9 once every pixel of the gap has ink, and a 7 if any other ground has; a bar has no gap to be filled."""
+    gap = upper_gap(FOUR[None] > 0)[0]
+    weights, bias = torch.zeros(10, 144), torch.zeros(10)
+    weights[9], weights[7] = 10.0 * gap.flatten(), 1000.0 * (~gap & (FOUR == 0)).flatten()
+    bias[4] = 10.0 * int(gap.sum()) - 5
+    bar = torch.zeros(12, 12)
+    bar[2:10, 3] = 1
+    case = case_of(linear_net(weights, bias), torch.stack([FOUR, bar * (FOUR > 0)])[:, None], [4, 4])
+    own = {"towards": 9, "space": "upper gap", "counts": [int(gap.sum()) - 1], "threshold": 0.1, "width": 1}
+    found = case_digits.added_ink(case, **own)
+    assert found["read"].tolist() == [4, 4]
+    assert found[SPACE].tolist() == [int(gap.sum()), 0]
+    assert found[FILLED].tolist() == [9, 4]
+    assert found[OPEN][0].tolist() == [4]
+    digits = SimpleNamespace(fours=case, fives=replace(case, targets=torch.tensor([5, 5])))
+    flips = case_digits_rows.flip_rows(digits, {**P, "ink_counts": [1]})
+    assert of(flips, "4 becomes 9, space filled", FILLED).tolist() == pytest.approx([1, np.nan], nan_ok=True)
 
 
 def test_misread_images_are_left_out(digits):

@@ -289,9 +289,17 @@ def test_the_panel_has_independent_controls_and_one_kind_of_absence():
 def test_for_a_linear_net_sums_over_segments_are_what_ablation_takes():
     x = noise(3, 3, 12)
     net = toys.linear(noise(2, 3, 12, 4).flatten(1) - 0.5)
-    found = pictures.picture_rows(case_of(net, x), cut={"grid": {"rows": 3, "columns": 3}}, steps=1, points=4)
+    case = replace(case_of(net, x), targets=compute.logits(net, x).argmax(1))
+    own = {"cut": {"grid": {"rows": 3, "columns": 3}}, "steps": 1, "points": 4}
+    found = pictures.picture_rows(case, **own)
     assert of(found, pictures.WITH_ABLATION, "IG") == pytest.approx(np.ones(3))
     assert abs(of(found, pictures.WITH_ABLATION, "random")).max() < 0.95
+    misread = replace(case, targets=torch.cat([1 - case.targets[:1], case.targets[1:]]))
+    again = pictures.picture_rows(misread, **own)
+    first = again["sample"] == again["sample"].iloc[0]
+    assert again[first].value.isna().all()
+    assert set(again[first].flag) == {"not recognised"}
+    assert again[~first].value.notna().all()
 
 
 def test_the_game_is_the_metric_of_the_same_map():

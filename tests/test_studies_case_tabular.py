@@ -22,6 +22,7 @@ from xai_lib.studies.case_tabular import (
     INSIDE,
     LEADS,
     LISTED,
+    OTHERS,
     R2,
     SAME,
     SETTING,
@@ -114,17 +115,48 @@ def test_signs_of_other_fits_are_counted_term_by_term():
     assert (frame[frame.metric == AWAY].value < 1e-9).all()
 
 
-def test_terms_beyond_the_tenth_are_not_printed():
+def test_terms_that_a_seed_does_not_print_are_left_out_of_its_mean():
     (benign,) = [one for one in listings() if one.heading == "benign"]
     names = tabular.columns("breast_cancer")
     at = [names.index(parse_rule(rule)[0]) for rule in benign.terms]
-    weights = np.full((2, 2, 30), 0.001) * np.array([1.0, 1.1])[:, None, None]
-    weights[:, :, at] = np.arange(10, 0, -1)[None, None] + np.array([0.0, 0.01])[:, None, None]
-    others = [j for j in range(30) if j not in at]
-    weights[1, :, others[:2]] = 1.5  # above the last of the ten in one seed, so that it becomes the twelfth
+    printed = np.array(list(benign.terms.values()))
+    weights = np.full((4, 2, 30), np.nan)
+    weights[:, :, at] = printed + np.array([-0.01, 0.01, 0.02, -0.02])[:, None, None]
+    weights[1:, :, at[7]] = np.nan  # printed once: no deviation
+    weights[:, :, at[8]] = np.nan  # never printed
+    weights[2:, :, at[9]] = np.nan
     frame = pd.concat(case_tabular._listed(benign, weights, weights, 1, names))
-    own = frame[(frame.metric == LISTED) & (frame.method == CLASSES[0])].value
-    assert own.tolist() == [1.0] * 9 + [0.5]
+    own = frame[frame.method == CLASSES[0]].pivot_table(index="sample", columns="metric", values="value", dropna=False)
+    own = own.reindex([f"benign: {rule}" for rule in benign.terms])
+    assert own[LISTED].tolist() == [1.0] * 7 + [0.25, 0.0, 0.5]
+    assert own[WEIGHT].to_numpy()[[0, 7, 9]] == pytest.approx([printed[0], printed[7] - 0.01, printed[9]])
+    assert own[SPREAD].to_numpy()[[0, 9]] == pytest.approx([np.std([-0.01, 0.01, 0.02, -0.02], ddof=1), 0.02 / np.sqrt(2)])
+    inside = frame[(frame.metric == INSIDE) & (frame.method == CLASSES[0])].value.to_numpy()
+    assert inside[[0, 8, 9]].tolist() == [1.0, 0.0, 1.0], "what no seed prints is not given again"
+    assert np.isnan(inside[7])
+    assert OTHERS not in set(frame.method), "the predicted class is class 1"
+
+
+def test_where_the_predicted_class_is_not_class_1_has_rows_of_its_own():
+    (setosa,) = [one for one in listings() if one.heading == "setosa"]
+    weights = np.random.default_rng(0).normal(size=(3, 2, 4))
+    frame = pd.concat(case_tabular._listed(setosa, weights, weights, 0, tabular.columns("iris")))
+    inside = frame[frame.metric == INSIDE]
+    assert inside[inside.method == OTHERS].value.tolist() == inside[inside.method == CLASSES[1]].value.tolist()
+    assert len(inside[inside.method == OTHERS]) == 4
+
+
+def test_the_listings_are_asked_for_ten_terms():
+    """As the package chooses, fits again and prints them; all four columns of a smaller table."""
+    case = {"table": "wine", "rows": [0], "n_samples": 60, "versions": {}}
+    made = case_tabular_tasks.table_listings([[tabular.PUBLISHED_SEED, 0]], case=case)["weights"]
+    assert np.isfinite(made).sum(axis=-1).tolist() == [[[10, 10]]]
+    fitted = tabular.as_done("wine")
+    own = {"background": fitted.train.inputs, "names": fitted.columns, "n_samples": 60, "n_features": 10, "seed": 0}
+    (one,) = lime_rules(fitted.net, fitted.train.inputs[:1], 1, **own)
+    assert made[0, 0, 0, list(one.columns)].tolist() == pytest.approx(list(one.weights))
+    iris = case_tabular_tasks.table_listings([[tabular.PUBLISHED_SEED, 0]], case={**case, "table": "iris"})["weights"]
+    assert np.isfinite(iris).all()
 
 
 # --- what leads, what agrees --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ predictions      `predictions` at given amounts, and the `transitions` between c
 random_bounds    the protocol of document 004: a random draw at every bound
 """
 
-from xai_lib.counterfactuals.perturbations import PERTURBATIONS, brightness, cover_rows, disc, noise, rotation
+from xai_lib.counterfactuals.perturbations import PERTURBATIONS, brightness, cover_rows, disc, first_turn, noise, rotation
 from xai_lib.counterfactuals.predictions import predictions, transitions
 from xai_lib.counterfactuals.random_bounds import RandomBounds, overshoot, random_bounds
 from xai_lib.counterfactuals.search import Counterfactuals, minimal_perturbation
@@ -18,6 +18,7 @@ __all__ = [
     "brightness",
     "cover_rows",
     "disc",
+    "first_turn",
     "minimal_perturbation",
     "noise",
     "overshoot",

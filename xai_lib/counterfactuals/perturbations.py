@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xai_lib import randomness
+from xai_lib.checks import check_count
 from xai_lib.errors import ConfigError, InputError
 from xai_lib.metrics.checks import check_choice
 from xai_lib.registry import Registry
@@ -62,6 +63,22 @@ def rotation(images: Tensor, amounts: float | Tensor, *, interpolation: str = "n
         made = torch.where((angles == 0).reshape(-1, 1, 1, 1), wide, made)
     made = made.to(images.dtype)
     return made * disc(*images.shape[2:], device=images.device) if inside else made
+
+
+def first_turn(side: int) -> float:
+    """The angle, degrees, up to which `rotation` to the nearest pixel leaves a square picture as it is.
+
+    A corner's pixel moves first, once (side - 1) (sin a + 1 - cos a) / 2 reaches half a pixel:
+    a = 45 + asin((1 / (side - 1) - 1) / sqrt 2).
+
+    Raises:
+        ConfigError: a side below 2.
+
+    >>> round(first_turn(32), 2), first_turn(2)
+    (1.82, 45.0)
+    """
+    check_count("side", side, least=2)
+    return 45 + math.degrees(math.asin((1 / (side - 1) - 1) / math.sqrt(2)))
 
 
 def _grids(angles: Sequence[float], like: Tensor) -> Tensor:

@@ -61,9 +61,8 @@ def minimal_perturbation(
       in either direction.
 
     A change between two earlier coarse amounts that is undone before the next is not seen. With `step` equal to
-    `precision` none that shows at a multiple of `precision` is missed. Such changes are common: of 24 CIFAR-10 images under
-    `cifar_conv8`, 4 have a smaller angle among the multiples of 0.1 degree than steps of 0.2 find, 8 than steps of 0.5, 11
-    than steps of 1 (`benchmarks/bench_rotation.py` counts more).
+    `precision` none that shows at a multiple of `precision` is missed. Such changes are common;
+    `benchmarks/bench_rotation.py` counts them.
 
     Args:
         model: inputs -> logits.

@@ -27,11 +27,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "cifar_conv8_rotated": {"residual": True},
 }
 """How `conv8` builds each net; the rotated one differs in its training only."""
-NAMES = ("cifar_conv8", "cifar_conv8_rotated")
-"""The nets that have a checkpoint here; the others can be trained."""
+NAMES = tuple(SETTINGS)
+"""The nets that have a checkpoint here."""
 add_sources(NAMES, module="cifar_conv_recipes", data="CIFAR-10")
-WIDTH = 0.5
-"""Of the registered nets: half the document's channels, a quarter of its cost."""
+WIDTH = 1.0
+"""Of the registered nets: the document's channels."""
 
 
 class Unit(nn.Sequential):
@@ -164,7 +164,7 @@ _TRAITS: dict[str, Any] = {
     "dataset": "cifar10",
     "input": (3, 32, 32),
     "classes": 10,
-    "parameters": 152_826,
+    "parameters": 546_010,
     "top1_published": None,
     "needs_weights": False,
 }
@@ -172,7 +172,7 @@ _TRAITS: dict[str, Any] = {
 
 @MODELS.register(label="Conv8 with residual sums (CIFAR-10)", cite="he2016", traits=_TRAITS)
 def cifar_conv8(*, weights: str | Path | None = None, fold_batch_norm: bool = True, precision: str = "float32") -> PixelModel:
-    """The net of document 004 as its code has it but half as wide, trained by this project; its card tells how.
+    """The net of document 004 as its code has it, trained by this project; its card tells how.
 
     Pixels enter unnormalised. Grad-CAM reads the last convolution after its ReLU (8 x 8); CAM is not defined, since three
     linear layers follow and no average.
@@ -183,6 +183,14 @@ def cifar_conv8(*, weights: str | Path | None = None, fold_batch_norm: bool = Tr
         precision: "float32", "float64" or "bfloat16".
     """
     return _load("cifar_conv8", weights, fold_batch_norm, precision)
+
+
+@MODELS.register(label="Conv8 without residual sums (CIFAR-10)", cite="none", traits=_TRAITS)
+def cifar_conv8_plain(
+    *, weights: str | Path | None = None, fold_batch_norm: bool = True, precision: str = "float32"
+) -> PixelModel:
+    """The net of `cifar_conv8` without its two sums, as document 004 describes it; trained and called as that one."""
+    return _load("cifar_conv8_plain", weights, fold_batch_norm, precision)
 
 
 @MODELS.register(label="Conv8, trained on rotated pictures (CIFAR-10)", cite="he2016", traits=_TRAITS)

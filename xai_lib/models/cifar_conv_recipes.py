@@ -1,7 +1,7 @@
 """The commands that made the nets of document 004 on CIFAR-10: `python -m xai_lib.models.cifar_conv_recipes cifar_conv8`.
 
-Each command writes NAME.safetensors and its card, as `xai_lib.models.recipes` does; CIFAR-10 is needed under XAI_DATA, and some
-25 minutes on one core with bfloat16 units. The last 1,000 training pictures are held out of training and measured after every
+Each command writes NAME.safetensors and its card, as `xai_lib.models.recipes` does; CIFAR-10 is needed under XAI_DATA, and half
+an hour on one core with bfloat16 units. The last 1,000 training pictures are held out of training and measured after every
 epoch; the test pictures are looked at once, for the card.
 
 Differs from document 004, whose code trains with Adam, batches of 64, 10 epochs and no augmentation.

@@ -1,4 +1,4 @@
-"""Study `case_studies`, part `cifar`: what the CIFAR-10 nets get right, on pictures they saw and did not see (claim E17)."""
+"""Study `case_studies`, part `cifar`: what the CIFAR-10 nets get right of the training and of the test split (claim E17)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

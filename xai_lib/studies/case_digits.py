@@ -25,6 +25,7 @@ FLIPS: Mapping[int, tuple[int, str]] = {4: (9, "upper gap"), 5: (6, "lower left 
 """Digit: what the document says it becomes with ink in its open space, and that space."""
 BY_GRADIENT, BY_SIGN, BY_CONTRAST = "highest |gradient|", "most negative gradient", "most negative contrast"
 RANDOM, ADJACENT, OPEN = "random ground", "random, next to ink", "random, open space"
+FILLED, SPACE = "the whole open space", "pixels of the open space"
 ORDERS = (BY_GRADIENT, BY_SIGN, BY_CONTRAST, OPEN, ADJACENT, RANDOM)
 
 
@@ -132,22 +133,25 @@ def added_ink(
         threshold, width: of ink and of the ring around it.
 
     Returns:
-        {order: (n, len(counts)) int16 predicted classes}, and {"read": (n,)} without added ink.
+        {order: (n, len(counts)) int16 predicted classes}, and (n,) each: "read" without added ink, `FILLED` with ink in all of
+        the space, and `SPACE`, its pixels.
     """
     ink = digit_regions.ink_of(case.inputs, threshold=threshold)
     made = {"own": METHODS.bind("gradient"), "contrast": METHODS.bind("contrastive_gradient", other=towards)}
     own, contrast = (
         maps.reduce(explain(case.model, case.inputs, case.targets, max_batch=case.max_batch)) for explain in made.values()
     )
+    gap = digit_regions.region(space, ink)
     priorities = {
         BY_GRADIENT: own.abs(),
         BY_SIGN: -own,
         BY_CONTRAST: -contrast,
-        OPEN: digit_regions.region(space, ink).double(),
+        OPEN: gap.double(),
         ADJACENT: digit_regions.ring(ink, width=width).double(),
         RANDOM: torch.zeros_like(own),
     }
-    found = {"read": _read(case, case.inputs)}
+    filled = torch.maximum(case.inputs, gap[:, None].to(case.inputs))
+    found = {"read": _read(case, case.inputs), FILLED: _read(case, filled), SPACE: gap.sum((1, 2))}
     for label, priority in priorities.items():
         order = ground_order(priority, ink, seed=case.seed)
         read = [_read(case, with_ink(case.inputs, order, k)) for k in counts]

@@ -13,12 +13,14 @@ from xai_lib.studies.case import Case, rows
 from xai_lib.studies.case_digits import (
     BY_GRADIENT,
     EDGES,
+    FILLED,
     FLIPS,
     OPEN,
     ORDERS,
     OTHERS,
     SALIENCY,
     SIDES,
+    SPACE,
     UNTRAINED,
     Digits,
     found_covers,
@@ -105,25 +107,29 @@ def both(digits: Digits) -> dict[int, Case]:
     return {4: digits.fours, 5: digits.fives}
 
 
-def flip_names(digit: int) -> tuple[str, str, str]:
-    """Metrics of added ink: becomes the named digit, becomes any other; becomes the named one with most pixels."""
+def flip_names(digit: int) -> tuple[str, str, str, str]:
+    """Metrics of added ink: becomes the named digit, any other; becomes the named one with most pixels, with a full space."""
     becomes = f"{digit} becomes {FLIPS[digit][0]}"
-    return becomes, f"{digit} changes", f"{becomes}, most pixels"
+    return becomes, f"{digit} changes", f"{becomes}, most pixels", f"{becomes}, space filled"
 
 
 def flips(case: Case, digit: int, p: Mapping[str, Any]) -> tuple[Case, dict[str, np.ndarray]]:
-    """The images that are read right, and {order: (images, numbers of pixels) predicted classes} of them."""
+    """The images that are read right, and {order: (images, numbers of pixels) classes} of them; `FILLED`, `SPACE`."""
     found = found_ink(case, digit, p)
     chosen = read_right(case, found)
-    return subset(case, chosen), {label: found[label][chosen].numpy() for label in ORDERS}
+    return subset(case, chosen), {label: found[label][chosen].numpy() for label in (*ORDERS, FILLED, SPACE)}
 
 
 def flip_rows(digits: Digits, p: Mapping[str, Any]) -> pd.DataFrame:
-    """How often ink makes the named digit, and how often any other: means over the numbers of pixels (E7)."""
+    """How often ink makes the named digit, and how often any other: means over the numbers of pixels (E7).
+
+    Ink in the open space goes on at random once the space is full; so the space is also filled exactly, which is undefined
+    for a digit without one.
+    """
     frames = []
     for digit, case in both(digits).items():
         few, found = flips(case, digit, p)
-        becomes, changes, at_most = flip_names(digit)
+        becomes, changes, at_most, full = flip_names(digit)
         pixels = {"pixels": list(p["ink_counts"])}
         for label in ORDERS:
             named, other = found[label] == FLIPS[digit][0], found[label] != digit
@@ -131,6 +137,8 @@ def flip_rows(digits: Digits, p: Mapping[str, Any]) -> pd.DataFrame:
             frames.append(rows(few, label, changes, other.mean(axis=1), metric_parameters=pixels))
             if label in (BY_GRADIENT, OPEN):
                 frames.append(rows(few, label, at_most, named[:, -1], metric_parameters=pixels))
+        became = np.where(found[SPACE] > 0, found[FILLED] == FLIPS[digit][0], np.nan)
+        frames.append(rows(few, FILLED, full, became, flag="no such place"))
     return pd.concat(frames)
 
 

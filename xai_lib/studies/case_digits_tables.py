@@ -89,7 +89,7 @@ def added_ink(digits: Digits, frame: pd.DataFrame, p: Mapping[str, Any]) -> None
     lines: list[dict[str, Any]] = []
     sizes: dict[int, int] = {}
     for digit, case in both(digits).items():
-        becomes, changes, _ = flip_names(digit)
+        becomes, changes, _, _ = flip_names(digit)
         _, found = flips(case, digit, p)
         sizes[digit] = len(found[RANDOM])
         for label in ORDERS:

@@ -26,7 +26,7 @@ CLASS_WORDS = {
     GAME_GAIN: (
         "insertion minus deletion, above that of noise",
         "Insertion minus deletion of Integrated Gradients by class, less that of noise on the same picture: a blurred picture or one of a "
-        "single colour favours some classes, whatever the map.",
+        "single colour may speak for some classes, whatever the map.",
     ),
 }
 

@@ -37,11 +37,12 @@ def picture_rows(case: Case, *, cut: Spec, steps: int, points: int) -> pd.DataFr
     `WITH_ABLATION`: Spearman correlation over an image's segments between the sum of a map over the segment and what the logit
     loses when the segment becomes black; 1 for Integrated Gradients from black of a linear model. `GAME`: insertion minus
     deletion of the pixels in signed order (see `path_scores.panel_rows`), and `GAME_GAIN`: less that of noise on the same
-    picture, since a blurred ship may still be a ship and a mean colour a frog, whatever the map. Each for Integrated Gradients
-    and for noise; the game for ablation, too.
+    picture, since a blurred ship may still be a ship, whatever the map. Each for Integrated Gradients and for noise; the game
+    for ablation, too. Undefined where the net does not predict the explained class, as in `object_rows`.
     """
     labels = segments.segment(cut, case.inputs)
     request = (case.model, case.inputs, case.targets)
+    seen = (compute.logits(case.model, case.inputs, max_batch=case.max_batch).argmax(1) == case.targets).numpy()
     ablated = explainer(case, "feature_ablation", segments=labels, baseline="black")(*request)
     made = {"IG": gradients(case, "black", steps), "random": random_maps(case)}
     lost = of_segments(maps.reduce(ablated), labels, "mean")
@@ -49,13 +50,14 @@ def picture_rows(case: Case, *, cut: Spec, steps: int, points: int) -> pd.DataFr
     for label, one in made.items():
         sums = of_segments(one, labels, "sum")
         alike = [agreement.rank_correlation(a[None], b[None])[0] for a, b in zip(sums, lost, strict=True)]
-        frames.append(rows(case, label, WITH_ABLATION, np.array(alike)))
+        frames.append(rows(case, label, WITH_ABLATION, np.where(seen, np.array(alike), np.nan), flag=UNSEEN))
     spread = {label: _spread(case, one) for label, one in made.items()} | {"ablation": ablated}
     curves = curves_of(case, spread, GAMES, points=points, tolerance=0.01)
     played = {label: insertion.auc - deletion.auc for label, (insertion, deletion) in curves.items()}
     for label, values in played.items():
         for metric, found in {GAME: values, GAME_GAIN: values - played["random"]}.items():
-            frames.append(rows(case, label, metric, found, metric_parameters={"points": points}))
+            shown = np.where(seen, np.asarray(found), np.nan)
+            frames.append(rows(case, label, metric, shown, flag=UNSEEN, metric_parameters={"points": points}))
     return pd.concat(frames)
 
 

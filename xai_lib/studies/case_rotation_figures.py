@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from xai_lib import plotting, stats
-from xai_lib.counterfactuals import transitions
+from xai_lib.counterfactuals import first_turn, transitions
 from xai_lib.plotting import number, style
 from xai_lib.stats import Estimate
+from xai_lib.studies.case_cifar import SIDE
 from xai_lib.studies.case_rotation import PUBLISHED, Rotations
 from xai_lib.studies.case_rotation_rows import ANGLE, BELOW, DISC
 from xai_lib.studies.common_figures import estimates_of
@@ -47,9 +48,9 @@ def angles(r: Rotations, frame: pd.DataFrame) -> None:
         fig,
         name="rotation-angles",
         caption=f"Smallest rotation, either way, that changes the prediction: one dot an image, n = {sum(e.n for _, e in found)}. Images "
-        f"that nothing changes stand at {r.maximum:g} degrees. Diamonds: the document's nine numbers, bounds of its random draws.",
-        alt=f"Median angles by class from {number(low[1].value)} ({low[0]}) to {number(high[1].value)} degrees ({high[0]}); within each "
-        f"class angles run from {number(_least(plain, names))} to {number(r.maximum)}.",
+        f"that nothing changes stand at {r.maximum:g} degrees; below {first_turn(SIDE):.2f} no pixel moves. Diamonds: the document's nine numbers, bounds of its random draws.",
+        alt=f"Median angles by class from {number(low[1].value)} ({low[0]}) to {number(high[1].value)} degrees ({high[0]}); single "
+        f"images from {number(_end(plain, names, 'min'))} to {number(_end(plain, names, 'max'))}.",
     )
 
 
@@ -63,8 +64,8 @@ def _first(names: Sequence[str]) -> str:
     return next((name for name in names if name in told), "")
 
 
-def _least(frame: pd.DataFrame, names: Sequence[str]) -> float:
-    return float(frame[(frame.metric == ANGLE) & frame.method.isin(list(names))].value.min())
+def _end(frame: pd.DataFrame, names: Sequence[str], how: str) -> float:
+    return float(frame[(frame.metric == ANGLE) & frame.method.isin(list(names))].value.agg(how))
 
 
 def percentiles(frame: pd.DataFrame) -> None:

@@ -52,7 +52,7 @@ def protocol(frame: pd.DataFrame) -> None:
     plotting.table(
         pd.DataFrame([{"degrees": label, "median over images": _short(e), "n": e.n} for label, e in found.items()]),
         caption="What the document reports is the bound at the first unlucky random draw. Medians over images, means over repeats within "
-        "each; 95 % intervals.",
+        "each; 95 % intervals. Draws are rounded to the resolution among the parameters.",
         name="rotation-protocol",
     )
 

@@ -10,15 +10,16 @@ from xai_lib import agreement
 from xai_lib.compendium.benchmark import Stages, Work, gather
 from xai_lib.compendium.results import COLUMNS
 from xai_lib.studies.case_listings import Listing, listings
-from xai_lib.studies.case_tabular_tasks import versions
+from xai_lib.studies.case_tabular_tasks import DEFAULT_CLASS, versions
 from xai_lib.tabular import PUBLISHED_SEED, Fitted, as_done, as_meant, columns
 
 CLASSES = ("class 1", "predicted class")
 PUBLISHED, WEIGHT, SPREAD = "published", "LIME weight", "sd of the LIME weight over seeds"
 AWAY, INSIDE = "published weight, distance in sd", "published weight within 3 sd"
-LISTED, AGAIN = "among the ten largest", "sign of the published weight in another fit"
-WITHIN, PRINTED = 3.0, 10
-"""Standard deviations around the mean of the seeds; terms that the package prints."""
+LISTED, AGAIN = "printed by a seed", "sign of the published weight in another fit"
+WITHIN, LARGEST = 3.0, 10
+"""Standard deviations around the mean of the seeds; terms that signs are asked of, at most."""
+OTHERS = f"{CLASSES[1]}, where it is not {CLASSES[0]}"
 ACCURACY = "accuracy on held-out rows"
 LEADS, SHARE = "leads", "share of the weight, in those of an average feature"
 RANKED, SAME = "rank correlation of |weights|", "same leading feature"
@@ -108,7 +109,6 @@ def _listed(
     at = [names.index(parse_rule(rule)[0]) for rule in listing.terms]
     samples = [f"{listing.heading}: {rule}" for rule in listing.terms]
     printed = np.array(list(listing.terms.values()))
-    place = (-np.abs(weights)).argsort(axis=2).argsort(axis=2)[..., at]
 
     def made(method: str, metric: str, values: np.ndarray, own: Sequence[str] = samples, seed: Any = 0) -> pd.DataFrame:
         about = {"predicted": int(predicted), "heading": listing.heading}
@@ -116,20 +116,39 @@ def _listed(
 
     frames = [made(PUBLISHED, WEIGHT, printed)]
     for k, label in enumerate(CLASSES):
-        own = weights[:, k, at]
-        spread = own.std(axis=0, ddof=1) if len(own) > 1 else np.full(len(at), np.nan)
-        away = np.abs(printed - own.mean(axis=0)) / np.where(spread > 0, spread, np.nan)
+        mean, spread, listed = over_seeds(weights[:, k, at])
+        away = np.abs(printed - mean) / np.where(spread > 0, spread, np.nan)
+        inside = np.where(np.isnan(away) & (listed > 0), np.nan, away < WITHIN)
         frames += [
-            made(label, WEIGHT, own.mean(axis=0)),
+            made(label, WEIGHT, mean),
             made(label, SPREAD, spread),
             made(label, AWAY, away),
-            made(label, INSIDE, np.where(np.isnan(away), np.nan, away < WITHIN)),
-            made(label, LISTED, (place[:, k] < PRINTED).mean(axis=0)),
+            made(label, INSIDE, inside),
+            made(label, LISTED, listed),
         ]
-    same = np.sign(refits[:, 0, at]) == np.sign(printed)
+    if predicted != DEFAULT_CLASS:
+        frames.append(made(OTHERS, INSIDE, inside))
+    again = refits[:, 0, at]
+    same = np.where(np.isnan(again), np.nan, np.sign(again) == np.sign(printed))
     seeds = np.repeat(np.arange(len(same)), len(at))
-    frames.append(made(CLASSES[0], AGAIN, same.astype(float).ravel(), samples * len(same), seeds))
+    frames.append(made(CLASSES[0], AGAIN, same.ravel(), samples * len(same), seeds))
     return frames
+
+
+def over_seeds(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each term over the seeds that print it, and the share that do: (n, t) -> (t,) each.
+
+    The deviation is undefined under two seeds; of a term that no seed prints, so is the mean.
+
+    >>> over_seeds(np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]]))
+    (array([ 2., nan]), array([1.41421356,        nan]), array([0.66666667, 0.        ]))
+    """
+    there = np.isfinite(weights)
+    count, values = there.sum(axis=0), np.where(there, weights, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = values.sum(axis=0) / count
+        spread = np.sqrt((np.where(there, weights - mean, 0.0) ** 2).sum(axis=0) / (count - 1))
+    return mean, np.where(count > 1, spread, np.nan), count / len(weights)
 
 
 def explanation_rows(p: Mapping[str, Any]) -> pd.DataFrame:
@@ -214,7 +233,7 @@ def agreeing(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def constant_signs(values: np.ndarray) -> np.ndarray:
     """Share of the (at most ten) largest terms whose sign is the same under all seeds: (n, rows, seeds, d) -> (n,)."""
     mean = values.mean(axis=2)
-    top = np.abs(mean).argsort(axis=-1)[..., ::-1][..., :PRINTED]
+    top = np.abs(mean).argsort(axis=-1)[..., ::-1][..., :LARGEST]
     one = (np.sign(values) == np.sign(mean)[:, :, None]).all(axis=2)
     return np.take_along_axis(one, top, axis=-1).mean(axis=(1, 2))
 
@@ -228,7 +247,7 @@ def setting_rows(p: Mapping[str, Any]) -> pd.DataFrame:
     for table in p["tables"]:
         found = gather(setting_work(p, table)).arrays
         reference = np.roll(found["lime"][:, 0], 1, axis=2)
-        top = np.abs(reference).argsort(axis=-1)[..., ::-1][..., :PRINTED]
+        top = np.abs(reference).argsort(axis=-1)[..., ::-1][..., :LARGEST]
         for k, name in enumerate(settings(p)):
             own = found["lime"][:, k]
             signs = np.take_along_axis(np.sign(own) == np.sign(reference), top, axis=-1).mean(axis=(1, 2, 3))

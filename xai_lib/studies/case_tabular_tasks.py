@@ -19,6 +19,8 @@ from xai_lib.tabular_importance import MOST_FEATURES, permutation_importance, sh
 PACKAGES = ("lime", "scikit-learn")
 DEFAULT_CLASS = 1
 """The class that the lime package explains when it is not told which (FIDELITY C8)."""
+PRINTED = 10
+"""Columns that the package chooses, fits again and prints unless it is told otherwise, as in document 004 (FIDELITY 6.4)."""
 
 
 def sources(parameters: Mapping[str, Any]) -> Sequence[str]:
@@ -40,7 +42,8 @@ def table_listings(items: list[Any], *, case: Mapping[str, Any]) -> dict[str, An
         case: table, rows (their numbers), n_samples, versions.
 
     Returns:
-        {"weights": (n, rows, 2, d) of every column's term, "r2": (n, rows, 2), "predicted": (n, rows)}.
+        {"weights": (n, rows, 2, d) of the ten terms that are printed, NaN for other columns, "r2": (n, rows, 2), "predicted":
+        (n, rows)}.
     """
     made: dict[str, list[Any]] = {"weights": [], "r2": [], "predicted": []}
     for fit_seed, lime_seed in items:
@@ -48,7 +51,8 @@ def table_listings(items: list[Any], *, case: Mapping[str, Any]) -> dict[str, An
             fitted = as_done(case["table"], seed=int(fit_seed))
             inputs = fitted.train.inputs[list(case["rows"])]
             classes = asked_classes(fitted, inputs)
-            found = explained(fitted, inputs, classes, n_samples=case["n_samples"], seed=int(lime_seed))
+            own = {"n_samples": case["n_samples"], "n_features": PRINTED}
+            found = explained(fitted, inputs, classes, seed=int(lime_seed), **own)
         for name, value in {**found, "predicted": classes[:, 1].numpy()}.items():
             if name in made:
                 made[name].append(value)
@@ -148,9 +152,9 @@ def asked_classes(fitted: Fitted, inputs: Tensor) -> Tensor:
 
 
 def explained(fitted: Fitted, inputs: Tensor, classes: Tensor, **own: Any) -> dict[str, np.ndarray]:
-    """LIME's weights of all columns (n, k, d), its R^2 (n, k), and |surrogate - model| at the row (n, k)."""
+    """LIME's weights (n, k, d), NaN where it has no term, its R^2 (n, k), and |surrogate - model| at the row (n, k)."""
     found = surrogates(fitted.net, inputs, classes, background=fitted.train.inputs, **own)
-    weights = np.zeros((*classes.shape, inputs.shape[1]))
+    weights = np.full((*classes.shape, inputs.shape[1]), np.nan)
     for i, row in enumerate(found):
         for k, one in enumerate(row):
             weights[i, k, list(one.columns)] = one.weights
