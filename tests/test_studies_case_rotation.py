@@ -66,6 +66,15 @@ def test_angles_by_class_and_censored_at_the_maximum(frame):
     assert not len(of(frame, tidy.ANGLE, "truck"))
 
 
+def test_a_net_may_see_no_ship_dog_or_frog(known):
+    """As a net for photographs that is shown a few drawn shapes."""
+    case = known.cases.plain
+    trucks = replace(case, targets=torch.full_like(case.targets, CLASSES.index("truck")))
+    frame = checked(tidy.all_rows(replace(known, cases=replace(known.cases, plain=trucks))))
+    assert tidy.FLIPS not in set(frame.metric)
+    assert len(of(frame, tidy.ANGLE, "truck")) == len(case.targets)
+
+
 def test_shares_of_other_classes_count_ties_half(frame):
     assert of(frame, tidy.LATER, "dog").tolist() == pytest.approx([1.5 / 7, 2 / 7, 5 / 7])
     assert of(frame, tidy.LATER, "frog").tolist() == pytest.approx([1, 6 / 8])

@@ -87,7 +87,7 @@ def flip_rows(r: Rotations) -> pd.DataFrame:
             if other == rival:
                 parameters = {"class": rival}
                 frames += rows_at(r.cases.plain, own, f"{name} -> {NEXT}", FLIPS, hit, metric_parameters=parameters)
-    return pd.concat(frames)
+    return pd.concat(frames) if frames else pd.DataFrame()
 
 
 def control_rows(r: Rotations) -> pd.DataFrame:
