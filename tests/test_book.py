@@ -147,6 +147,7 @@ def test_a_lesson_has_no_elements_about_claims_and_is_on_no_board(tmp_path: Path
     path.write_text(yaml.safe_dump({**fixture.study(), "document": None, "claims": [], "deviations": []}))
     notebook = fixture.notebook()
     notebook.cells.pop()
+    nbformat.write(notebook, path.with_suffix(".ipynb"))
     fixture.write_run(root / "book" / "runs" / fixture.STUDY / "book", book=notebook, verdicts=[])
     stage = book.stage(root, tmp_path / "stage")
     generated = [cell.id for cell in page(stage).cells if cell.id.startswith("xai-")]
@@ -198,6 +199,25 @@ def test_changed_code_makes_the_run_stale(tmp_path: Path):
     path = root / "notebooks" / f"{fixture.STUDY}.ipynb"
     path.write_text(path.read_text().replace("plotting.show(fig)", "plotting.show(figure)"))
     assert "**Stale" in text(book.stage(root, tmp_path / "stage")).replace("<strong>", "**")
+
+
+def test_sentences_come_from_the_source_while_its_code_is_that_of_the_run(tmp_path: Path):
+    root = fixture.repository(tmp_path / "repo", local=False)
+    path = root / "notebooks" / f"{fixture.STUDY}.ipynb"
+    notebook = json.loads(path.read_text())
+    last = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"][-1]
+    last["source"] = ["A corrected sentence.\n"]
+    new = {"cell_type": "markdown", "id": "new", "metadata": {}, "source": ["One more, right after the title.\n"]}
+    notebook["cells"].insert(1, new)
+    path.write_text(json.dumps(notebook))
+    staged = text(book.stage(root, tmp_path / "stage"))
+    assert "A corrected sentence." in staged
+    assert "One more, right after the title." in staged
+    assert staged.index("One more") < staged.index("A corrected")
+    assert "Stale" not in staged
+    path.write_text(path.read_text().replace("plotting.show(fig)", "plotting.show(figure)"))
+    changed = text(book.stage(root, tmp_path / "other"))
+    assert "A corrected sentence." not in changed, "the text of a run whose code has changed is that of the run"
 
 
 def test_local_run_is_marked_and_has_labels_of_its_own(stage: Path):
@@ -483,12 +503,11 @@ def test_generated_blocks_are_filled(stage: Path):
     assert "| `steps` | int in \\[1, 500\\] | `24` | `24` | steps of the path integral |" in pages["parameters"]
     assert "| `n_images` | int in \\[1, 1000\\] | `4` | `12` | number of images |" in pages["parameters"]
     assert "| book | 2 of 5 | 14 min 30 s | 2, 12.2 s | – | no | python 3.11.2, torch 2.10.0 |" in pages["execution"]
-    row = (
-        '| <a href="methods.html#sheet-grad-cam">Grad-CAM</a> | a convolutional layer | images | 1&nbsp;⇄ | 5 of 6 | ≥ 0 | – |'
-    )
+    cells = "class activation map | a convolutional layer | images | 1&nbsp;⇄ | 5 of 6 | ≥ 0 | –"
+    row = f'| <a href="methods.html#sheet-grad-cam">Grad-CAM</a> | {cells} |'
     assert row in pages["methods_and_metrics"]
     sheet = '<a href="methods.html#sheet-integrated-gradients">Integrated Gradients</a>'
-    assert f"| {sheet} | gradients | any | 50&nbsp;⇄ | 6 of 6 | signed | – |" in pages["methods_and_metrics"]
+    assert f"| {sheet} | path integral | gradients | any | 50&nbsp;⇄ | 6 of 6 | signed | – |" in pages["methods_and_metrics"]
     assert "foundations_gradients" not in pages["methods_and_metrics"]
     assert pages["how_to_read_a_verdict"].count('<span class="xai-verdict') == 5
 

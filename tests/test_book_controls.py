@@ -121,6 +121,14 @@ def test_the_page_of_a_book(tmp_path: Path):
     said = (book.stage(root, tmp_path / "stage") / "book" / "controls.md").read_text()
     assert "| Sparse | uniform x1 mean: 0.555 [" in said
     assert "| 0.100 [0.100, 0.100] | 12 | 1 of 1 |" in said
+    holes = {**entry, "title": "Holes", "controls_metric": "sparseness"}
+    path.write_text(yaml.safe_dump({**fixture.study(), "controls": [entry, holes]}))
+    said = (book.stage(root, tmp_path / "both") / "book" / "controls.md").read_text()
+    first, _, second = said.partition("| Accuracy after retraining | Sees the holes alone |")
+    assert "| Sparse |" in first
+    assert "| 0.100 [0.100, 0.100] | 12 |\n" in second
+    assert "| Holes |" in second
+    assert "1 of 1" not in second
     path.write_text(yaml.safe_dump({**fixture.study(), "controls": [{**entry, "better": "more"}]}))
     with pytest.raises(ConfigError, match=r"controls.0.better: found 'more'"):
         book.stage(root, tmp_path / "bad")

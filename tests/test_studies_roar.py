@@ -115,6 +115,22 @@ def test_orders_of_two_groups_by_hand(frame):
     assert list(alone.columns) == list(own.columns)
 
 
+def test_orders_are_compared_at_shares_that_both_groups_have(frame):
+    """The groups agree at the one share in common; the reverse order at a share of the second group alone must not count."""
+    own = frame[(frame.method == "ink") & frame.metric.str.startswith("accuracy at")]
+    first, second = sorted(own.metric.unique())[:2]
+    parts = []
+    for k in range(3):
+        parts.append(own[own.metric == second].assign(method=f"one {k}", value=0.1 * k))
+        parts.append(own[own.metric == second].assign(method=f"two {k}", value=0.1 * k))
+        parts.append(own[own.metric == first].assign(method=f"two {k}", value=-10.0 * k))
+    labels = [{str(k): f"{group} {k}" for k in range(3)} for group in ("one", "two")]
+    made = roar_rows.order_rows(pd.concat(parts), *labels, EXPERIMENTS["ink"])
+    assert set(made.value) == {1.0}
+    apart = [part for part in parts if "one" in part.method.iloc[0] or set(part.metric) == {first}]
+    assert roar_rows.order_rows(pd.concat(apart), *labels, EXPERIMENTS["ink"]).empty
+
+
 def test_the_steps_differ_by_what_they_say():
     steps = roar.differences(PLAN, ["as coded", "class predicted", "true mean", "both", "black baseline, ties at random"])
     rules = {name.removeprefix("step: "): each.removal.rules for name, each in steps.items()}

@@ -154,7 +154,8 @@ def collect(root: Path, toc: dict[str, Any], *, local: bool) -> Book:
 
 def chapter(study: Study, run: Run, book: Book, downloads: dict[str, str]) -> nbformat.NotebookNode:
     """The page of one run: its cleaned notebook with the generated cells in place."""
-    page = book_notebook.clean(run.notebook(), book.root)
+    source = book.root / "notebooks" / f"{run.study}.ipynb"
+    page = book_notebook.clean(book_notebook.with_prose(run.notebook(), source), book.root)
     book_notebook.fold(page)
     book_notebook.lift_figures(page)
     book_downloads.lighten(page)
@@ -163,7 +164,7 @@ def chapter(study: Study, run: Run, book: Book, downloads: dict[str, str]) -> nb
     book_notebook.fill_tokens(page, run.results(), run.record)
     sources = [f"{{download}}`{text} <{path}>`" for text, path in downloads.items()]
     runs = [other for other in book.ledger if other.study == run.study]
-    stale = book_notebook.stale(run.notebook(), book.root / "notebooks" / f"{run.study}.ipynb")
+    stale = book_notebook.stale(run.notebook(), source)
     front = {
         "card": book_cells.card(study, run, stale=stale, downloads=dict(list(downloads.items())[:1])),
         "question": book_cells.question(study, run),

@@ -12,6 +12,8 @@ from xai_lib.errors import ConfigError
 
 HEAD = ["Score", "Best control", "Best method", "Method − control, paired", "n", "Methods above the control"]
 
+HOLES = ["Accuracy after retraining", "Sees the holes alone", "Sees what is left", "Difference, paired", "n"]
+
 
 def page(studies: Mapping[str, Mapping[str, Any]], chapters: Mapping[str, Run]) -> str:
     """One table per study that names controls and has a published run.
@@ -24,8 +26,10 @@ def page(studies: Mapping[str, Mapping[str, Any]], chapters: Mapping[str, Run]) 
         listed = study.get("controls") or []
         if name in chapters and listed:
             results = chapters[name].results()
-            rows = [row(results, entry, name) for entry in listed]
-            parts.append(f"## {{doc}}`{study['title']} </notebooks/{name}>`\n\n{table(HEAD, rows)}")
+            plain = [row(results, entry, name) for entry in listed if not entry.get("controls_metric")]
+            holes = [row(results, entry, name)[:-1] for entry in listed if entry.get("controls_metric")]
+            tables = ([table(HEAD, plain)] if plain else []) + ([table(HOLES, holes)] if holes else [])
+            parts.append(f"## {{doc}}`{study['title']} </notebooks/{name}>`\n\n" + "\n\n".join(tables))
     return "\n\n".join(parts) or "No published run has a control yet."
 
 

@@ -170,6 +170,35 @@ def fill_tokens(notebook: nbformat.NotebookNode, results: pd.DataFrame, record: 
             figure["caption"] = fill(figure["caption"], results, record)
 
 
+def with_prose(executed: nbformat.NotebookNode, source: Path) -> nbformat.NotebookNode:
+    """The executed notebook with the text between its code cells as the source has it now, if the code is the same.
+
+    Code and outputs belong to the run; sentences belong to the book, and are corrected without a new run.
+    """
+    if not source.is_file() or stale(executed, source):
+        return executed
+    page = nbformat.from_dict(executed)
+    texts: list[list[nbformat.NotebookNode]] = [[]]
+    for cell in nbformat.read(source, as_version=4).cells:
+        if cell.cell_type != "code":
+            texts[-1].append(cell)
+        elif not _injected(cell):
+            texts.append([])
+    cells, place = [*texts[0]], 0
+    for cell in executed.cells:
+        if cell.cell_type == "code":
+            cells.append(cell)
+            if not _injected(cell):
+                place += 1
+                cells += texts[place]
+    page.cells = cells
+    return page
+
+
+def _injected(cell: nbformat.NotebookNode) -> bool:
+    return "injected-parameters" in cell.metadata.get("tags", [])
+
+
 def stale(executed: nbformat.NotebookNode, source: Path) -> str:
     """Why a run is older than its notebook: one sentence, or "" when the code that ran is the code that is there."""
     if not source.is_file():

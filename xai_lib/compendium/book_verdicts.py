@@ -33,8 +33,26 @@ def results(study: Study, run: Run) -> str:
         rows.append((link, reported(claim), ours, number(verdict.get("n")), number(verdict.get("difference")), mark))
         how.append(f"**{verdict['id']}** {mark}\n: {claim['statement']}\n: {decided(verdict)}")
     head = ["Claim", "Reported", "Ours [95 % interval]", "n", "Ours − reported", "Verdict"]
-    body = f"{headline(run.verdicts)}.\n\n{table(head, rows)}\n\n### How each verdict was reached\n\n" + "\n\n".join(how)
+    body = (
+        f"{headline(run.verdicts)}.{judged_again(run)}\n\n{table(head, rows)}\n\n### How each verdict was reached\n\n"
+        + "\n\n".join(how)
+    )
     return section(run.prefix, "results", "Results against the document", body)
+
+
+def judged_again(run: Run) -> str:
+    """What was changed when the verdicts of this run were computed again by corrected rules; empty when they never were."""
+    told = ""
+    for entry in run.record.get("judged_again") or []:
+        moved = [one for one in entry["changed"] if one["before"] != one["after"]]
+        kept = [one["id"] for one in entry["changed"] if one["before"] == one["after"]]
+        parts = [f"{one['id']} went from {one['before'] or 'nothing'} to {one['after']}" for one in moved]
+        parts += [f"the verdict of {', '.join(kept)} stayed"] if kept else []
+        told += (
+            f"\n\nOn {str(entry['when'])[:10]} rules that did not test what their claims say were corrected, and the verdicts "
+            f"computed again from the same results: {'; '.join(parts) or 'none changed'}."
+        )
+    return told
 
 
 def decided(verdict: Mapping[str, Any]) -> str:

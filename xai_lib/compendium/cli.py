@@ -11,6 +11,7 @@ import yaml
 
 import xai_lib
 from xai_lib.compendium import compare, doctor, listing, processes, runner, study, sweep
+from xai_lib.compendium.rejudge import rejudge
 from xai_lib.errors import ConfigError, XaiError
 
 INTERRUPTED, QUARANTINED = 130, 3
@@ -95,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         kinds.add_argument(f"--{table}", dest="table", action="store_const", const=table, help=f"list the {table}")
     show = add("show", _show, "show the verdicts of a run")
     show.add_argument("run", metavar="RUN", help="a run folder, or a study (its latest run)")
+    again = add("judge", _judge, "compute a run's verdicts again by the rules as they are now, and keep them")
+    again.add_argument("run", metavar="RUN", help="a run folder, or a study (its latest run)")
     book = add("book", _book, "build the book")
     book.add_argument("--output", type=Path, default=Path("build"), help="folder for the built book (default: build)")
     book.add_argument("--fresh", action="store_true", help="first run the smoke profile of every study on this machine")
@@ -183,6 +186,15 @@ def _list(asked: argparse.Namespace) -> int:
 
 def _show(asked: argparse.Namespace) -> int:
     say(listing.verdicts(listing.find_run(asked.run)))
+    return 0
+
+
+def _judge(asked: argparse.Namespace) -> int:
+    folder = listing.find_run(asked.run)
+    changed = rejudge(folder)
+    say(f"{folder}: {len(changed) or 'no'} changed")
+    for one in changed:
+        say(f"{one['id']}: {one['before'] or 'new'} -> {one['after']}")
     return 0
 
 

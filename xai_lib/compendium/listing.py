@@ -73,10 +73,15 @@ def find_run(text: str) -> Path:
     found = [path.parent for place in ("runs", "book/runs") for path in (root() / place / text).glob(f"*/{RUN}")]
     if not found:
         raise ConfigError(f"study {text!r} has no finished run; make one with: xai run {text}")
-    return max(found, key=lambda path: str(_record(path)["finished"]))
+    return max(found, key=lambda path: str(read_record(path)["finished"]))
 
 
-def _record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
+    """run.json of a run folder.
+
+    Raises:
+        StoreError: it cannot be read, or lacks what every record has.
+    """
     try:
         record = json.loads((folder / RUN).read_text(encoding="utf-8"))
         if not {"study", "run_id", "finished", "profile"} <= record.keys():
@@ -92,7 +97,7 @@ def verdicts(folder: Path) -> str:
     Raises:
         StoreError: the folder's record or results are damaged.
     """
-    record = _record(folder)
+    record = read_record(folder)
     study = load(str(record["study"]))
     profile = record["profile"]
     judged = judge(study, read_results(folder / RESULTS), profile=profile, exploratory=profile is None)

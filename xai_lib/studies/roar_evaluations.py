@@ -1,4 +1,4 @@
-"""Study `roar`: the evaluations of chapter 4 of document 002, on the nets that the retrainings explain.
+"""Study `roar`: the evaluations of chapter 4 of document 002, on the net of its Table 1.
 
 Everything is per image, on test digits (region perturbation, insertion and deletion, sanity checks, certificates) or on
 pictures with two labels (BAM), so that conditions are compared on the same images.

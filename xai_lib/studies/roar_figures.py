@@ -118,7 +118,7 @@ def leak(frame: pd.DataFrame, labels: Sequence[str], shares: Sequence[float]) ->
     """Accuracies by method and by whose class the maps explain."""
     matrix(
         frame, labels, [accuracy_at(each) for each in shares], name="leak",
-        caption="Accuracy after removal, by the class that the maps explain. Only the first of the three knows the label.",
+        caption="Accuracy after removal, by the class that the maps explain. Maps of the true label, and those as coded, know the label.",
     )  # fmt: skip
 
 

@@ -137,18 +137,22 @@ def order_rows(
     Args:
         frame: rows of `training_rows`.
         first, second: method -> its label in either group; accuracies are averaged over the shares that both have. Methods
-            that were not trained in both groups are left out; with fewer than two left there are no rows.
+            that were not trained in both groups are left out; with fewer than two left, or no share in common, there are no
+            rows.
         experiment: one of the second group.
     """
     shares = [accuracy_at(each) for each in experiment.works() if each]
     own = frame[frame.metric.isin(shares)]
     trained = set(own.method)
     both = [name for name in first if {first[name], second[name]} <= trained]
-    if len(both) < 2:
+    labels = [[group[name] for name in both] for group in (first, second)]
+    groups = [own[own.method.isin(some)] for some in labels]
+    common = set(groups[0].metric) & set(groups[1].metric)
+    if len(both) < 2 or not common:
         return frame.iloc[:0]
     tables = [
-        own[own.method.isin(labels)].pivot_table(index="seed", columns="method", values="value")[labels]
-        for labels in ([group[name] for name in both] for group in (first, second))
+        group[group.metric.isin(common)].pivot_table(index="seed", columns="method", values="value")[some]
+        for group, some in zip(groups, labels, strict=True)
     ]
     seeds = sorted(set(tables[0].index) & set(tables[1].index))
     tau = agreement.kendall(*(table.loc[seeds].to_numpy() for table in tables))
