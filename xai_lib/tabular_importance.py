@@ -90,7 +90,8 @@ def permutation_importance(
         seed: of the shuffles.
 
     Returns:
-        (d,) float64, mean over the shuffles; larger matters more, below 0 is chance.
+        (d,) float64, mean over the shuffles; larger matters more. Below 0 the model does better on these very rows with the
+        column shuffled. That can be an accident of the rows, a few wrong ones put right, which more shuffles do not mend.
 
     Raises:
         ConfigError: unknown measure or bad count.
