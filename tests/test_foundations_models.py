@@ -12,7 +12,7 @@ from xai_lib.compendium import study
 from xai_lib.compendium.book_tokens import fill
 from xai_lib.compendium.results import checked
 from xai_lib.errors import ConfigError
-from xai_lib.plotting import output, style
+from xai_lib.plotting import number, output, style
 from xai_lib.studies import foundations_models as lesson
 from xai_lib.studies import foundations_models_figures as figures
 from xai_lib.studies import foundations_models_linear as linear
@@ -139,6 +139,38 @@ def test_twins_share_a_weight_evenly_and_only_the_sum_is_in_the_data():
     assert both.sum() == pytest.approx(lesson.logistic(0.5).fit(x, y).coef_[0, 0], abs=1e-5)
 
 
+def test_what_the_training_rows_lose_by_each_share_of_a_pair():
+    """Without anything to tell, log 2 a row; of exact copies no share is better; of a pair that differs, the contrast is."""
+    y = np.tile([0, 1], 50)
+    nothing = linear.pair_losses(np.zeros((100, 2)), y, P)
+    assert list(nothing) == [*linear.PENALTIES, linear.EVEN]
+    assert list(nothing.values()) == pytest.approx([100 * np.log(2)] * 3)
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(100, 1)) + 0.5 * y[:, None]
+    copies = linear.pair_losses(np.hstack([x, x]), y, P)
+    assert copies[linear.EVEN] == pytest.approx(copies["weak penalty"], rel=1e-4)
+    nearly = np.hstack([x, x + 0.05 * (generator.normal(size=(100, 1)) + 2 * y[:, None])])
+    found = linear.pair_losses(nearly, y, P)
+    assert found["weak penalty"] < 0.8 * found["usual penalty"] < 0.8 * found[linear.EVEN]
+    fitted = lesson.logistic(P["penalty"]).fit(nearly, y)
+    slow = sum(np.log(1 + np.exp(-(2 * t - 1) * z)) for t, z in zip(y, fitted.decision_function(nearly), strict=True))
+    assert found["usual penalty"] == pytest.approx(slow)
+
+
+def test_the_data_fix_the_contrast_of_the_pair_and_the_penalty_hides_it(rows, resampled):
+    frame, (usual, weak) = rows["weights"], linear.PENALTIES
+    for k, penalty in enumerate(linear.PENALTIES):
+        own = resampled.pair[k]
+        assert lesson.values_of(frame, linear.TOTAL, penalty) == pytest.approx(own[:, 0] + own[:, 1])
+        assert lesson.values_of(frame, linear.CONTRAST, penalty) == pytest.approx(own[:, 0] - own[:, 1])
+    contrast = lesson.values_of(frame, linear.CONTRAST, weak)
+    assert contrast.min() > 3 * lesson.values_of(frame, linear.CONTRAST, usual).max()
+    assert lesson.values_of(frame, linear.IN_PAIR, f"mean radius, {weak}").min() > 0
+    assert mean(frame, linear.IN_PAIR, f"mean radius, {usual}") < 0
+    lost = [mean(frame, linear.LOSS, label) for label in (weak, usual, linear.EVEN)]
+    assert 0 < lost[0] < 0.9 * lost[1] < lost[1] < lost[2]
+
+
 def test_both_signs_and_pairs_by_hand():
     weights = np.ones((40, 3))
     weights[0, 1] = weights[:2, 2] = -1
@@ -209,6 +241,21 @@ def test_another_ruler_has_other_neighbours(splits, rows):
     assert (kept["original units"] < 0.3).all()
     assert (kept["with as many noise columns"] < 0.5).all()
     assert test.shape == (143, 30)
+
+
+def test_rulers_are_compared_split_by_split(splits, rows):
+    frame, standard = rows["rulers"], "standardised"
+    first = lesson.values_of(frame, linear.RULER_ACCURACY, standard)
+    assert (lesson.values_of(frame, linear.SAME_ANSWER, standard) == 1).all()
+    assert standard not in set(frame[frame.metric == linear.LESS].method)
+    for label, (train, test) in list(linear.rulers(splits[1], 0).items())[1:]:
+        away = lesson.values_of(frame, linear.RULER_ACCURACY, label) - first
+        assert lesson.values_of(frame, linear.LESS, label) == pytest.approx(away)
+        said = [
+            lesson.neighbours(5).fit(a, splits[1].y_train).predict(b)
+            for a, b in ((splits[1].x_train, splits[1].x_test), (train, test))
+        ]
+        assert lesson.values_of(frame, linear.SAME_ANSWER, label)[1] == pytest.approx((said[0] == said[1]).mean())
 
 
 def test_the_margin_of_two_points_is_their_distance():
@@ -473,6 +520,8 @@ def test_figures_say_their_numbers(displayed, splits, resampled, rows, shown):
         f"{changing[0]} of 30 coefficients have both signs under the usual penalty, {changing[1]} under"
         in displayed["coefficients"]
     )
+    apart = [number(mean(rows["weights"], linear.CONTRAST, penalty)) for penalty in linear.PENALTIES]
+    assert f"Mean of the difference: {apart[0]} and {apart[1]}; 8 resamples." in displayed["pair"]
     vectors = int(lesson.values_of(rows["vectors"], linear.VECTORS, "RBF SVM")[0])
     assert f"RBF SVM: {vectors} support vectors" in displayed["margins"]
     wrong = 426 - round(426 * trees.drawn_tree(split, P).score(split.raw_train, split.y_train))
@@ -502,6 +551,7 @@ def test_tables_hold_the_results(displayed, splits, rows):
     assert displayed["coefficients-agree"].count(" of 30 |") == 4
     assert displayed["neighbours"].count("breast_cancer-") == 6
     assert "| standardised | 1.00 [1.00, 1.00], n = 2 |" in displayed["rulers"]
+    assert "| answers kept |" in displayed["rulers"]
     assert displayed["pictures"].count(", another ") == 4
     assert "| logistic regression | a weight for each column | 31 numbers |" in displayed["closing"]
     assert set(tables.WORDS) == set(lesson.FAMILIES)

@@ -63,13 +63,15 @@ def pair(found: Resampled) -> None:
         ax.set(xlim=(low, high), ylim=(down, up), aspect="equal")
         ax.locator_params(nbins=5)
         ax.set_title(penalty, fontsize=style.TEXT, color=style.INK, loc="left")
+    apart = [float((own[:, 0] - own[:, 1]).mean()) for own in found.pair]
     spread = [(own.sum(axis=1).std(ddof=1), (own[:, 0] - own[:, 1]).std(ddof=1)) for own in found.pair]
     plotting.show(
         figure,
         name="pair",
         caption=f"Logistic regression on {PAIR[0]} and {PAIR[1]} only, one point a resample of the training rows; mind the two scales. On the dashed line the weights have one sum.",
         alt=f"Deviation of the sum and of the difference of the two weights: {number(spread[0][0])} and {number(spread[0][1])} under the usual penalty, "
-        f"{number(spread[1][0])} and {number(spread[1][1])} under the weak one; {found.pair.shape[1]} resamples.",
+        f"{number(spread[1][0])} and {number(spread[1][1])} under the weak one. Mean of the difference: {number(apart[0])} and {number(apart[1])}; "
+        f"{found.pair.shape[1]} resamples.",
     )
 
 

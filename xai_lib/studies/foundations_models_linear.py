@@ -19,7 +19,10 @@ CHANGING, OPPOSITE, RELATIVE = "features of both signs", "features of the opposi
 SAME_WEIGHTS, SAME_SCORES = "correlation of the coefficients", "correlation of the scores"
 IN_PAIR = "weight beside the other"
 SUM, APART, PAIRED = "deviation of the sum", "deviation of the difference", "correlation of the pair"
+TOTAL, CONTRAST = "sum of the pair", "difference of the pair"
+LOSS, EVEN = "log-loss of the pair, training rows", "equal weights"
 KEPT, RULER_ACCURACY = "neighbours kept", "accuracy with this ruler"
+LESS, SAME_ANSWER = "accuracy minus standardised", "answers kept"
 VECTORS, MARGIN = "support vectors", "width of the margin"
 HALF, REFIT = "vectors for half of the score", "change without the others"
 MINORITY = 0.05
@@ -34,12 +37,14 @@ class Resampled:
     scores   (2, b, n_test), w.x + b of the test rows
     pair     (2, b, 2), weights of fits to the two features of PAIR only
     alone    (d,), weight of each feature in a fit to it alone, usual penalty
+    losses   label -> what fits to the two features of PAIR lose on all training rows (`pair_losses`)
     """
 
     weights: np.ndarray
     scores: np.ndarray
     pair: np.ndarray
     alone: np.ndarray
+    losses: Mapping[str, float]
 
 
 @on_one_thread
@@ -54,7 +59,22 @@ def resampled(split: Split, p: Mapping[str, Any]) -> Resampled:
         scores.append([one.decision_function(split.x_test) for one in fits])
         pair.append([logistic(penalty).fit(split.x_train[at][:, own], split.y_train[at]).coef_[0] for at in rows])
     single = [logistic(p["penalty"]).fit(split.x_train[:, [j]], split.y_train).coef_[0, 0] for j in range(len(split.columns))]
-    return Resampled(np.array(weights), np.array(scores), np.array(pair), np.array(single))
+    losses = pair_losses(split.x_train[:, own], split.y_train, p)
+    return Resampled(np.array(weights), np.array(scores), np.array(pair), np.array(single), losses)
+
+
+def pair_losses(x: np.ndarray, y: np.ndarray, p: Mapping[str, Any]) -> dict[str, float]:
+    """sum_i log(1 + exp(-t_i z(x_i))) of fits to two columns (n, 2), without the penalty: under both, and with equal weights.
+
+    Equal weights are a fit to the sum of the columns under the weak penalty: the best that an even share can do.
+    """
+    fits = zip((*PENALTIES, EVEN), (p["penalty"], p["weak_penalty"], p["weak_penalty"]), strict=True)
+    found = {}
+    for label, penalty in fits:
+        rows = x.sum(axis=1, keepdims=True) if label == EVEN else x
+        z = logistic(penalty).fit(rows, y).decision_function(rows)
+        found[label] = float(np.logaddexp(0, np.where(y == 1, -z, z)).sum())
+    return found
 
 
 def both_signs(weights: np.ndarray) -> np.ndarray:
@@ -97,6 +117,10 @@ def coefficient_rows(found: Resampled, split: Split) -> pd.DataFrame:
             APART: (pair[:, 0] - pair[:, 1]).std(ddof=1),
         }
         frames += [tidy(metric, penalty, value, model=LINEAR) for metric, value in once.items()]
+        both = {TOTAL: pair.sum(axis=1), CONTRAST: pair[:, 0] - pair[:, 1]}
+        every = [f"resample {b}" for b in range(len(pair))]
+        frames += [tidy(metric, penalty, values, every, model=LINEAR) for metric, values in both.items()]
+    frames += [tidy(LOSS, label, value, model=LINEAR) for label, value in found.losses.items()]
     own = [split.columns.index(name) for name in PAIR]
     frames.append(tidy(PAIRED, "training rows", np.corrcoef(split.x_train[:, own].T)[0, 1], model="data"))
     return pd.concat(frames, ignore_index=True)
@@ -143,21 +167,29 @@ def rulers(split: Split, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @on_one_thread
 def ruler_rows(made: Sequence[Split], p: Mapping[str, Any]) -> pd.DataFrame:
-    """How many of the k neighbours stay with another ruler, and how accurate the vote is; means over a split's test rows."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    """How many of the k neighbours and of the answers stay with another ruler, and how accurate the vote is.
+
+    Means over a split's test rows; `LESS` is the accuracy less that of the first ruler on the same split.
+    """
+    found: dict[str, list[tuple[float, float, float]]] = {}
     for split in made:
-        own = None
+        own, said = None, None
         for label, (train, test) in rulers(split, p["seed"]).items():
             fitted = neighbours(p["k"]).fit(train, split.y_train)
             near = fitted.kneighbors(test, return_distance=False)
             own = near if own is None else own
             kept = np.mean([len(set(a) & set(b)) / p["k"] for a, b in zip(own, near, strict=True)])
-            found.setdefault(label, []).append((float(kept), float(fitted.score(test, split.y_test))))
+            answers = fitted.predict(test)
+            said = answers if said is None else said
+            same, right = (answers == said).mean(), (answers == split.y_test).mean()
+            found.setdefault(label, []).append((float(kept), float(right), float(same)))
     names = [f"split {split.number}" for split in made]
-    frames = []
-    for label, values in found.items():
-        kept, right = np.array(values).T
-        frames += [tidy(m, label, v, names, model="k nearest neighbours") for m, v in ((KEPT, kept), (RULER_ACCURACY, right))]
+    frames, first = [], np.array(next(iter(found.values())))[:, 1]
+    for place, (label, values) in enumerate(found.items()):
+        measured = dict(zip((KEPT, RULER_ACCURACY, SAME_ANSWER), np.array(values).T, strict=True))
+        if place:
+            measured[LESS] = measured[RULER_ACCURACY] - first
+        frames += [tidy(m, label, v, names, model="k nearest neighbours") for m, v in measured.items()]
     return pd.concat(frames, ignore_index=True)
 
 

@@ -17,6 +17,7 @@ from xai_lib.studies.foundations_models_linear import (
     PENALTIES,
     RELATIVE,
     RULER_ACCURACY,
+    SAME_ANSWER,
     SAME_SCORES,
     SAME_WEIGHTS,
     divided,
@@ -31,7 +32,7 @@ WORDS: Mapping[str, tuple[str, str, str]] = {
     "logistic regression": (
         "a weight for each column",
         "a choice of penalty and of units",
-        "columns that go together share a weight as the sample likes",
+        "weights of columns that go together are those of the penalty and of the sample",
     ),
     "k nearest neighbours": (
         "the patients that voted",
@@ -95,13 +96,14 @@ def rulers(frame: pd.DataFrame) -> None:
         {
             "ruler": label,
             "neighbours kept": estimates_of(frame, KEPT, [label])[0][1],
+            "answers kept": estimates_of(frame, SAME_ANSWER, [label])[0][1],
             "accuracy": estimates_of(frame, RULER_ACCURACY, [label])[0][1],
         }
         for label in labels
     ]
     plotting.table(
         pd.DataFrame(lines),
-        caption="Share of a test patient's neighbours that stay when the columns are measured otherwise, and the accuracy of their vote. Means over splits with 95 % intervals.",
+        caption="Share of a test patient's neighbours that stay when the columns are measured otherwise, share of the answers that do, and accuracy of the vote. Means over splits with 95 % intervals.",
         name="rulers",
     )
 
