@@ -174,6 +174,72 @@ def test_global_tools_ask_for_what_their_formulas_say(task, measured, said):
     assert "3.45" in said[3][0]
 
 
+def test_a_centred_curve_has_the_interval_of_the_curve_that_is_drawn():
+    """f = x1 + 100 x2: single rows lie far apart, and less their own mean over the rows they are one line."""
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    at = np.linspace(-1, 1.5, 6)
+    ice = toys.curve(lambda r: r[:, 0] + 100 * r[:, 1], rows, at)
+    found = over_all.centred(ice, at, rows[:, 0])
+    inside = np.clip(rows[:, 0], -1, 1.5)
+    np.testing.assert_allclose(found, np.tile(at - inside.mean(), (40, 1)), atol=1e-9)
+    bent = toys.curve(lambda r: np.exp(r[:, 0]) * r[:, 1], rows, at)
+    slow = [own - np.mean([np.interp(x, at, own) for x in rows[:, 0]]) for own in bent]
+    np.testing.assert_allclose(over_all.centred(bent, at, rows[:, 0]), slow, atol=1e-12)
+
+
+def test_the_figure_of_two_curves_draws_the_centred_interval(task, measured, said, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(curve_figures, "band", lambda ax, at, found, *words, **more: drawn.append(found))
+    curve_figures.ale(measured.curves, task)
+    for found, curve in zip(drawn, measured.curves.values(), strict=True):
+        own = over_all.centred(curve.ice, curve.at, task.x[:, task.column])
+        np.testing.assert_allclose([one.value for one in found], own.mean(axis=0), atol=1e-12)
+        widths = [np.mean([one.high - one.low for one in each]) for each in (found, curve.mean)]
+        assert widths[0] < 0.5 * widths[1]
+
+
+def test_rows_that_a_shuffle_puts_right_make_importance_negative(task, measured):
+    """The same shuffles, row by row: their mean is the importance; what is put right weighs against what is put wrong."""
+    frame, own = measured.important, task.columns[task.column]
+    for model in lesson.SHORT:
+        parts = {
+            way: frame[(frame.metric == over_all.DRAWN) & (frame.model == model) & (frame.method == way)]
+            for way in (over_all.OVER_SHUFFLES, over_all.OVER_ROWS)
+        }
+        falls = frame[(frame.metric == over_all.FALL) & (frame.model == model)]
+        assert parts[over_all.OVER_SHUFFLES].value.tolist() == falls[falls.method == own].value.tolist()
+        assert parts[over_all.OVER_ROWS]["sample"].tolist() == list(task.test.ids)
+        assert parts[over_all.OVER_ROWS].value.mean() == pytest.approx(parts[over_all.OVER_SHUFFLES].value.mean())
+        right = (task.models[model].function(task.x_test) < 0.5).astype(int) == task.test.targets.numpy()
+        assert value(frame, over_all.WRONG, model, over_all.PERMUTATION) == (~right).sum()
+        rows = parts[over_all.OVER_ROWS].value.to_numpy()
+        assert (rows[right] >= 0).all()
+        assert (rows[~right] <= 0).all()
+        assert value(frame, over_all.PUT_RIGHT, model, over_all.PERMUTATION) == pytest.approx(-rows[~right].sum())
+        assert value(frame, over_all.PUT_WRONG, model, over_all.PERMUTATION) == pytest.approx(rows[right].sum())
+        means = falls.groupby("method").value.mean()
+        assert value(frame, over_all.ABOVE, model, over_all.PERMUTATION) == (means > 0).sum()
+        assert value(frame, over_all.BELOW, model, over_all.PERMUTATION) <= (means < 0).sum()
+
+
+def test_intervals_below_0_are_counted():
+    falls = np.array([[-0.2, -0.1, -0.3, -0.2], [0.0, 0.0, 0.0, 0.0], [-0.2, 0.1, 0.1, -0.1], [0.1, 0.2, 0.1, 0.2]])
+    assert over_all.signs(falls) == {over_all.ABOVE: 1, over_all.BELOW: 1}
+
+
+def test_h_of_all_rows_stands_beside_that_of_few(task, measured, said):
+    frame, (first, second, _) = measured.together, over_all.some_columns(task, 3)
+    found = toys.effects.interactions(task.models["MLP"].predict, task.x, [task.columns.index(c) for c in (first, second)])
+    pair = f"{first} × {second}"
+    assert value(frame, over_all.SHARE_ALL, "MLP", pair) == pytest.approx(found.h[0, 1])
+    assert value(frame, over_all.SIZE_ALL, "MLP", pair) == pytest.approx(found.size[0, 1])
+    assert value(frame, lesson.ROWS, "MLP", over_all.H_ALL) == (3 + 3) * N**2
+    few = frame[(frame.metric == over_all.SHARE) & (frame.model == "MLP")].value.mean()
+    assert few > 1.2 * frame[(frame.metric == over_all.SHARE_ALL) & (frame.model == "MLP")].value.mean()
+    tables.interactions(frame)
+    assert "| MLP: H | MLP: H of all rows | MLP: size |" in said[0][0]
+
+
 def test_ice_is_the_score_with_the_column_set(task):
     model = task.models["MLP"]
     found = over_all.individual(model, task.x[:5], 3, np.array([-1.0, 2.0]))
@@ -192,6 +258,13 @@ def test_prototypes_of_the_table(task, measured, said):
     assert "random rows" in said[0][0]
 
 
+def test_the_figure_of_importance_shows_what_is_below_0(task, measured, said):
+    figures.importance(measured.important)
+    own = measured.important[measured.important.metric == over_all.FALL]
+    least = own[own.model == "forest"].groupby("method").value.mean().min()
+    assert f"forest from {figures.number(least)} to" in said[0][1]["alt"]
+
+
 # --- local tools --------------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +279,19 @@ def test_lime_asks_for_its_draws_and_repeats_itself(task, measured, said):
     figures.lime(frame, P)
     figures.shares(frame, measured.shap)
     assert len(said) == 2
+
+
+def test_no_seed_of_lime_is_used_in_two_pairs(task, measured):
+    a, b, c = {1, 2}, {2, 3}, {4}
+    assert shares.overlaps([a, b]) == [1 / 3]
+    assert shares.overlaps([a, b, c]) == [1 / 3]
+    assert shares.overlaps([a, b, c, c, a]) == [1 / 3, 1.0]
+    frame = measured.lime
+    for model in lesson.SHORT:
+        own = frame[(frame.metric == shares.SAME) & (frame.model == model)].value
+        assert len(own) == len(P["lime_samples"]) * (P["n_seeds"] // 2)
+        most = frame[(frame.metric == shares.SAME_MOST) & (frame.model == model)]
+        assert most.value.tolist() == own.tolist()[-1:]
 
 
 def test_shapley_values_of_shap_are_those_of_this_library():
@@ -312,6 +398,18 @@ def test_an_anchor_is_the_column_that_decides():
         assert found.above.tolist() == [True, False, sign > 0, True]
         assert found.anchor.precision == found.joint == 1.0
         assert found.covered == pytest.approx(0.5)
+        assert len(found.turned) == 0
+
+
+def test_the_rows_that_turn_an_answer_are_named():
+    """f = [x1 + x2 > 0]: under the best rule, x1 above its median, just the rows with a low x2 change the answer."""
+    rows = np.random.default_rng(2).normal(size=(200, 2))
+    asked = lesson.Asked(lambda r: (2 * r[:, 0] + r[:, 1] > 0).astype(float))
+    found = nearby.anchor(asked, np.array([1.0, 1.0]), rows, rows, Settings(threshold=0.8), seed=0)
+    assert found.anchor.segments == (0,)
+    assert found.joint == pytest.approx(1 - len(found.turned) / 1000)
+    assert len(found.turned) > 20
+    assert (rows[found.turned, 1] < 0).all()
 
 
 def test_rows_outside_the_rule_are_drawn_as_each_column_is_distributed():
@@ -328,7 +426,9 @@ def test_nearby_tools_on_the_table(task, measured, said):
     rules, ruled, changes, frame = measured.rules, measured.ruled, measured.changes, measured.changed
     for name, rule in rules.items():
         under = ((task.x_test > rule.middle) == rule.above)[:, list(rule.anchor.segments)].all(axis=1)
-        assert len(rule.kept) == under.sum()
+        assert under[task.row], "a row fulfils its own rule"
+        assert len(rule.kept) == under.sum() - 1
+        assert value(ruled, nearby.BENIGN, name, nearby.ANCHORS) == pytest.approx(task.y[rule.turned].mean())
         assert value(ruled, lesson.ROWS, name, nearby.ANCHORS) == rule.anchor.rows
         model = task.models[name]
         for way in nearby.WAYS:
@@ -368,14 +468,15 @@ def test_undefined_values_are_flagged():
     assert lesson.tidy("a", "b", 1.0, "toy")["dataset"] == "none"
 
 
-def test_leading_columns_are_those_of_both_models():
+def test_leading_columns_are_those_furthest_from_0_under_either_model():
     rows = [
         lesson.tidy(over_all.FALL, c, v, m)
-        for m, vs in (("forest", (0, 3, 1)), ("MLP", (0, 0, 4)))
-        for c, v in zip("abc", vs, strict=True)
+        for m, vs in (("forest", (0, 3, 1, -5)), ("MLP", (0, 0, 4, 4)))
+        for c, v in zip("abcd", vs, strict=True)
     ]
+    rows += [lesson.tidy(over_all.FALL, "a", v, "forest", seed=k) for k, v in enumerate((9.0, -9.0))]
     rows.append(lesson.tidy(over_all.FALL, "twin", 99.0, over_all.TWINS))
-    assert over_all.leading(pd.DataFrame(rows), 2) == ["c", "b"]
+    assert over_all.leading(pd.DataFrame(rows), 3) == ["d", "c", "b"]
 
 
 def test_the_study_file():

@@ -105,9 +105,7 @@ def ale(found: Mapping[str, Curves], task: Task) -> None:
     axes = figure.subplots(1, 2, sharey=True)
     for ax, (model, curve) in zip(axes, found.items(), strict=True):
         style.dress(ax, f"{name} (standard deviations)", "P(malignant), centred" if ax is axes[0] else "", grid="y")
-        middle = float(np.interp(column, curve.at, [one.value for one in curve.mean]).mean())
-        moved = [Estimate(one.value - middle, one.low - middle, one.high - middle, one.n) for one in curve.mean]
-        band(ax, curve.at, moved, BLUE, "partial dependence")
+        band(ax, curve.at, curve.level, BLUE, "partial dependence")
         inside = (curve.ale.edges >= curve.at[0]) & (curve.ale.edges <= curve.at[-1])
         parts = (curve.ale.edges, curve.ale.values, curve.ale.low, curve.ale.high)
         x, y, low, high = (part[inside] for part in parts)
@@ -129,8 +127,8 @@ def ale(found: Mapping[str, Curves], task: Task) -> None:
     plotting.show(
         figure,
         name="pdp-ale",
-        caption=f"Two curves of one column ({name}), with 95 % intervals over n = {len(column)} training rows; strokes at the foot are these "
-        "rows. PDP sets every row to every value, ALE moves each row inside its own bin.",
+        caption=f"Two curves of one column ({name}), both less their mean over n = {len(column)} training rows, with 95 % intervals over these; "
+        "strokes at the foot are the rows. PDP sets every row to every value, ALE moves each row inside its own bin.",
         alt="; ".join(
             f"{model}: partial dependence rises by {number(rise(c, PDP))}, ALE by {number(rise(c, ALE))}"
             for model, c in found.items()

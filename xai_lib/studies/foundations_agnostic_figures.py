@@ -46,13 +46,15 @@ def importance(frame: pd.DataFrame) -> None:
         ax.axvline(0, color=style.FAINT, linewidth=1, linestyle="--", zorder=1)
     right.set_ylim(1.6, -0.6)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=style.SMALL)
-    best = {model: max(_mean(frame, FALL, model, name).value for name in names) for model in SHORT}
+    means = {model: frame[(frame.metric == FALL) & (frame.model == model)].groupby("method").value.mean() for model in SHORT}
+    span = "; ".join(f"{model} from {number(float(own.min()))} to {number(float(own.max()))}" for model, own in means.items())
     plotting.show(
         figure,
         name="permutation",
-        caption=f"Permutation importance, mean and 95 % interval over {pair[0].n} shuffles. Left: the {len(names)} columns with the largest mean. "
+        caption=f"Permutation importance, mean and 95 % interval over {pair[0].n} shuffles. Left: the {len(names)} columns whose mean is "
+        "furthest from 0 under either model; below 0 the model does better on these rows with the column shuffled. "
         "Right: a forest that has one column, and one that has the same column twice.",
-        alt=f"Largest fall of accuracy: {', '.join(f'{model} {number(value)}' for model, value in best.items())}. A column alone "
+        alt=f"Mean fall of accuracy over all columns: {span}. A column alone "
         f"{number(pair[0].value)}, beside its copy {number(pair[1].value)}; {pair[0].n} shuffles.",
     )
 

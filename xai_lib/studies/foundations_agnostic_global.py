@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ PDP, ALE, PERMUTATION, H, PROTOTYPES = (
     "prototypes and criticisms",
 )
 RISE, FALL, SHARE, SIZE, DISCREPANCY = "rise of the curve", "fall of accuracy", "H", "size of the interaction", "MMD"
+SHARE_ALL, SIZE_ALL, H_ALL = "H of all rows", "size of the interaction, all rows", "H-statistic of all rows"
+DRAWN, OVER_SHUFFLES, OVER_ROWS = "fall of accuracy, drawn column", "over shuffles", "over rows"
+WRONG, PUT_RIGHT, PUT_WRONG = "wrong answers", "wrong rows put right", "right rows put wrong"
+ABOVE, BELOW = "columns with a mean fall above 0", "columns with an interval below 0"
 ALONE, TWIN, TWINS = "the column alone", "the column and its copy", "forest of one or two columns"
 OTHERS = ("worst texture", "worst area", "worst smoothness", "mean concavity", "area error", "worst symmetry")
 GRID = 20
@@ -36,6 +41,7 @@ class Curves:
     at          (g,) values of the column
     ice         (n, g) score of each row with the column set to them
     mean        g estimates: partial dependence, interval over rows
+    level       the same less its mean over the rows (`centred`), with the interval of that
     ale         the accumulated local effect
     cost, ale_cost  what each asked
     """
@@ -43,6 +49,7 @@ class Curves:
     at: np.ndarray
     ice: np.ndarray
     mean: tuple[Estimate, ...]
+    level: tuple[Estimate, ...]
     ale: effects.Ale
     cost: Cost
     ale_cost: Cost
@@ -54,6 +61,16 @@ def individual(asked: Asked, rows: np.ndarray, column: int, at: np.ndarray) -> n
     return np.asarray(found["individual"][0], dtype=np.float64)
 
 
+def centred(ice: np.ndarray, at: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """(n, g) individual curves, each less its own mean over the rows' values of the column: ice - (ice @ w) 1'.
+
+    w (g,) are the mean weights with which the rows lie between the values `at`; beyond them, at the nearer end. The mean over
+    i is partial dependence less its mean over the rows, as an ALE is centred, and so has the interval of that curve.
+    """
+    weights = np.array([np.interp(column, at, one).mean() for one in np.eye(len(at))])
+    return np.asarray(ice - (ice @ weights)[:, None])
+
+
 def curves(task: Task, p: Mapping[str, Any]) -> dict[str, Curves]:
     """PDP, ICE and ALE of the task's column, over the training rows, from its 2nd to its 98th percentile."""
     first, last = np.quantile(task.x[:, task.column], [0.02, 0.98]).tolist()
@@ -63,8 +80,9 @@ def curves(task: Task, p: Mapping[str, Any]) -> dict[str, Curves]:
             ice = individual(model, task.x, task.column, at)
         with costing(model) as ale_cost:
             ale = effects.ale(model.predict, task.x, task.column, bins=GRID - 1, seed=task.seed)
-        mean = tuple(bootstrap_interval(column, resamples=500) for column in ice.T)
-        found[name] = Curves(at, ice, mean, ale, cost, ale_cost)
+        moved = centred(ice, at, task.x[:, task.column])
+        mean, level = (tuple(bootstrap_interval(own, resamples=500) for own in lines.T) for lines in (ice, moved))
+        found[name] = Curves(at, ice, mean, level, ale, cost, ale_cost)
     return found
 
 
@@ -96,23 +114,52 @@ def shuffled(asked: Asked, rows: np.ndarray, loss: Callable[[np.ndarray], float]
     return np.asarray(found.importances)
 
 
-def errors(targets: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Share of wrong answers, as a loss."""
-    return lambda scores: float(((scores < 0.5).astype(int) != targets).mean())
+def errors(targets: np.ndarray, answers: list[np.ndarray] | None = None) -> Callable[[np.ndarray], float]:
+    """Share of wrong answers, as a loss; which rows were right is added to `answers` with every call."""
+
+    def loss(scores: np.ndarray) -> float:
+        right = (scores < 0.5).astype(int) == targets
+        if answers is not None:
+            answers.append(right)
+        return float((~right).mean())
+
+    return loss
+
+
+def signs(falls: np.ndarray) -> dict[str, int]:
+    """How many columns of (d, repeats) falls have a mean above 0, and how many a 95 % interval wholly below it."""
+    below = sum(bootstrap_interval(own, resamples=1000).high < 0 for own in falls)
+    return {ABOVE: int((falls.mean(axis=1) > 0).sum()), BELOW: int(below)}
+
+
+def drawn_rows(task: Task, name: str, falls: np.ndarray, answers: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    """The fall for the task's column, over shuffles and over rows: what an interval over shuffles holds fixed.
+
+    answers  (n,) bools, which rows were right: first unshuffled, then in scikit-learn's order, `repeats` for each column
+    """
+    repeats = falls.shape[1]
+    first = 1 + task.column * repeats
+    right, then = answers[0].astype(float), np.mean(answers[first : first + repeats], axis=0)
+    fall = right - then
+    rows = [tidy(DRAWN, OVER_SHUFFLES, float(v), name, seed=k) for k, v in enumerate(falls[task.column])]
+    rows += [tidy(DRAWN, OVER_ROWS, float(v), name, sample=i) for i, v in zip(task.test.ids, fall, strict=True)]
+    counts = {WRONG: (1 - right).sum(), PUT_RIGHT: -fall[right == 0].sum(), PUT_WRONG: fall[right == 1].sum(), **signs(falls)}
+    return rows + [tidy(metric, PERMUTATION, float(v), name) for metric, v in counts.items()]
 
 
 def importance(task: Task, p: Mapping[str, Any]) -> pd.DataFrame:
-    """Fall of the accuracy on held-out rows by model and column; `seed` numbers the repeats. Then with a twin of the column.
+    """Fall of the accuracy on held-out rows by model and column; `seed` numbers the repeats. Then `drawn_rows`, and a twin.
 
-    The twin: a forest fitted on the table with a copy of the column beside it.
+    The twin: a forest fitted on the column with a copy of it beside it.
     """
     from sklearn.ensemble import RandomForestClassifier
 
-    loss, rows = errors(task.test.targets.numpy()), []
+    targets, rows = task.test.targets.numpy(), []
     for name, model in task.models.items():
+        answers: list[np.ndarray] = []
         with costing(model) as cost:
-            found = shuffled(model, task.x_test, loss, repeats=p["repeats"], seed=task.seed)
-        rows += costs(PERMUTATION, name, cost)
+            found = shuffled(model, task.x_test, errors(targets, answers), repeats=p["repeats"], seed=task.seed)
+        rows += costs(PERMUTATION, name, cost) + drawn_rows(task, name, found, answers)
         rows += [
             tidy(FALL, c, float(v), name, seed=k) for c, own in zip(task.columns, found, strict=True) for k, v in enumerate(own)
         ]
@@ -120,7 +167,7 @@ def importance(task: Task, p: Mapping[str, Any]) -> pd.DataFrame:
     for label, x in ((ALONE, alone), (TWIN, twins)):
         tested = np.column_stack([task.x_test[:, task.column]] * x.shape[1])
         own = Asked(malignant(RandomForestClassifier(TREES, random_state=task.seed, max_features=1).fit(x, task.y)), label)
-        found = shuffled(own, tested, loss, repeats=p["repeats"], seed=task.seed)[0]
+        found = shuffled(own, tested, errors(targets), repeats=p["repeats"], seed=task.seed)[0]
         rows += [tidy(FALL, label, float(v), TWINS, seed=k) for k, v in enumerate(found)]
     return pd.DataFrame(rows)
 
@@ -131,14 +178,27 @@ def some_columns(task: Task, count: int) -> list[str]:
 
 
 def leading(frame: pd.DataFrame, count: int) -> list[str]:
-    """The columns with the largest mean fall of accuracy over all models, largest first; ties in their order."""
-    own = frame[(frame.metric == FALL) & frame.model.isin(SHORT)].groupby("method", sort=False).value.mean()
+    """The columns whose mean fall of accuracy lies furthest from 0 under some model, furthest first; ties in their order."""
+    means = frame[(frame.metric == FALL) & frame.model.isin(SHORT)].groupby(["method", "model"], sort=False).value.mean()
+    own = means.abs().groupby("method", sort=False).max()
     return [str(name) for name in own.sort_values(ascending=False, kind="stable").index[:count]]
 
 
 def interaction(task: Task, chosen: Sequence[str], p: Mapping[str, Any]) -> pd.DataFrame:
-    """H and its size for all pairs of the chosen columns, over random sets of training rows; `seed` numbers the sets."""
+    """H and its size for all pairs of the chosen columns, over random sets of training rows, and once on all of them.
+
+    `seed` numbers the sets. H of few rows is too large (`effects.interactions`); all rows show by how much.
+    """
     numbers, rows = [task.columns.index(name) for name in chosen], []
+
+    def pairs(found: effects.Interactions, name: str, metrics: tuple[str, str], seed: int = 0) -> list[dict[str, Any]]:
+        places = combinations(range(len(chosen)), 2)
+        return [
+            tidy(metric, f"{chosen[a]} × {chosen[b]}", float(values[a, b]), name, seed=seed)
+            for a, b in places
+            for metric, values in zip(metrics, (found.h, found.size), strict=True)
+        ]
+
     for name, model in task.models.items():
         total = Cost()
         for draw in range(p["n_seeds"]):
@@ -146,12 +206,10 @@ def interaction(task: Task, chosen: Sequence[str], p: Mapping[str, Any]) -> pd.D
             with costing(model) as cost:
                 found = effects.interactions(model.predict, task.x[np.sort(some)], numbers)
             total = Cost(total.rows + cost.rows, total.seconds + cost.seconds)
-            for a in range(len(chosen)):
-                for b in range(a + 1, len(chosen)):
-                    pair = f"{chosen[a]} × {chosen[b]}"
-                    rows.append(tidy(SHARE, pair, float(found.h[a, b]), name, seed=draw))
-                    rows.append(tidy(SIZE, pair, float(found.size[a, b]), name, seed=draw))
-        rows += costs(H, name, total)
+            rows += pairs(found, name, (SHARE, SIZE), draw)
+        with costing(model) as cost:
+            found = effects.interactions(model.predict, task.x, numbers)
+        rows += pairs(found, name, (SHARE_ALL, SIZE_ALL)) + costs(H, name, total) + costs(H_ALL, name, cost)
     return pd.DataFrame(rows)
 
 

@@ -15,6 +15,7 @@ from xai_lib.tabular_importance import shapley_rows
 LIME = "LIME"
 SHAP, EXACT, OURS = "SHAP, permutations", "SHAP, exact", "exact Shapley values of this library"
 WEIGHT, SAME, VALUE, DIFFERENCE = "weight", "same five columns", "Shapley value", "largest difference of exact values"
+SAME_MOST = "same five columns, most draws"
 
 
 def lime_weights(asked: Asked, row: np.ndarray, table: np.ndarray, *, n_samples: int, seed: int) -> np.ndarray:
@@ -26,10 +27,19 @@ def lime_weights(asked: Asked, row: np.ndarray, table: np.ndarray, *, n_samples:
     return made[0].numpy()
 
 
+def overlaps(sets: Sequence[set[int]]) -> list[float]:
+    """|A and B| / |A or B| of the first two sets, the next two, ...: no set is in two pairs, so that an interval may be taken.
+
+    >>> overlaps([{1, 2}, {2, 3}, {4}, {4}, {5}])
+    [0.3333333333333333, 1.0]
+    """
+    return [len(a & b) / len(a | b) for a, b in zip(sets[0::2], sets[1::2], strict=False)]
+
+
 def lime(task: Task, p: Mapping[str, Any]) -> pd.DataFrame:
     """LIME at the explained row under several seeds: weights at the most draws, and how far the five largest stay the same.
 
-    `SAME`: |A and B| / |A or B| of the five columns with the largest |weight| under two seeds that follow each other.
+    `SAME`: `overlaps` of the five columns with the largest |weight| under seeds 0 and 1, 2 and 3, ...
     """
     rows, five = [], min(5, len(task.columns))
     for name, model in task.models.items():
@@ -39,9 +49,10 @@ def lime(task: Task, p: Mapping[str, Any]) -> pd.DataFrame:
                 with costing(model) as cost:
                     made.append(lime_weights(model, task.explained, task.x, n_samples=count, seed=task.seed + seed))
             sets = [set(np.argsort(-np.abs(own), kind="stable")[:five].tolist()) for own in made]
-            alike = [len(a & b) / len(a | b) for a, b in zip(sets, [*sets[1:], sets[0]], strict=True)]
+            alike = overlaps(sets)
             rows += [tidy(SAME, f"{count} draws", v, name, seed=k) for k, v in enumerate(alike)]
             if count == max(p["lime_samples"]):
+                rows += [tidy(SAME_MOST, LIME, v, name, seed=k) for k, v in enumerate(alike)]
                 rows += costs(LIME, name, cost)
                 for seed, own in enumerate(made):
                     rows += [tidy(WEIGHT, c, float(v), name, seed=seed) for c, v in zip(task.columns, own, strict=True)]

@@ -16,7 +16,7 @@ from xai_lib.studies.foundations_agnostic import Asked, Cost, Task, as_net, cost
 
 ANCHORS, SINGLE, GREEDY, NEAREST = "anchors", "one column", "few columns", "nearest other row"
 CLAIMED, JOINT = "precision, columns drawn one by one", "precision, other columns of one row"
-COVERED, KEPT = "training rows covered", "keeps the answer"
+COVERED, KEPT, BENIGN = "training rows covered", "keeps the answer", "changed answers with a benign row"
 COLUMNS_CHANGED, CHANGE, AWAY = "columns changed", "sum of changes", "distance to the nearest training row"
 FURTHEST, STEP = 5.0, 0.1
 """How far, and in which steps, the change of one column is searched, in standard deviations."""
@@ -34,8 +34,9 @@ class Rule:
     middle    (d,) medians of the training rows
     above     (d,) whether the row lies above them
     joint     precision with the other columns of one random training row
+    turned    numbers of those rows where the answer changed, one a draw
     covered   share of the training rows under the rule
-    kept      whether the held-out rows under the rule get the row's answer
+    kept      whether the tested rows under the rule get the row's answer
     cost      of the search
     """
 
@@ -43,6 +44,7 @@ class Rule:
     middle: np.ndarray
     above: np.ndarray
     joint: float
+    turned: np.ndarray
     covered: float
     kept: np.ndarray
     cost: Cost
@@ -74,28 +76,33 @@ def anchor(asked: Asked, row: np.ndarray, table: np.ndarray, tested: np.ndarray,
     with costing(asked) as cost:
         found = search(ask, len(row), torch.Generator().manual_seed(seed), settings)
     rule = list(found.segments)
-    whole = table[generator.integers(len(table), size=1000)]
+    donors = generator.integers(len(table), size=1000)
+    whole = table[donors]
     for column in rule:
         own = sides[column][1]
         whole[:, column] = own[generator.integers(len(own), size=len(whole))]
-    joint = float(((asked.function(whole) >= 0.5) == answer).mean())
+    held = (asked.function(whole) >= 0.5) == answer
     under = [((rows > middle) == above)[:, rule].all(axis=1) for rows in (table, tested)]
     kept = (asked.function(tested[under[1]]) >= 0.5) == answer if under[1].any() else np.zeros(0, dtype=bool)
-    return Rule(found, middle, above, joint, float(under[0].mean()), kept, cost)
+    return Rule(found, middle, above, float(held.mean()), donors[~held], float(under[0].mean()), kept, cost)
 
 
 def anchors(task: Task, p: Mapping[str, Any]) -> tuple[dict[str, Rule], pd.DataFrame]:
-    """Each model's anchor of the explained row, and its numbers."""
+    """Each model's anchor of the explained row, and its numbers.
+
+    That row fulfils its own rule and keeps its own answer, so it is none of the held-out rows that the rule is tested on.
+    """
+    others = np.delete(task.x_test, task.row, axis=0)
     settings = Settings(threshold=p["precision"], beam_size=2, max_rows=500, max_segments=LONGEST)
     found = {
-        name: anchor(model, task.explained, task.x, task.x_test, settings, seed=task.seed)
-        for name, model in task.models.items()
+        name: anchor(model, task.explained, task.x, others, settings, seed=task.seed) for name, model in task.models.items()
     }
     rows = []
     for name, rule in found.items():
         rows += [
             tidy(CLAIMED, ANCHORS, rule.anchor.precision, name),
             tidy(JOINT, ANCHORS, rule.joint, name),
+            tidy(BENIGN, ANCHORS, float(task.y[rule.turned].mean()) if len(rule.turned) else float("nan"), name),
             tidy(COVERED, ANCHORS, rule.covered, name),
             tidy("columns in the rule", ANCHORS, float(len(rule.anchor.segments)), name),
             *costs(ANCHORS, name, rule.cost),

@@ -1,6 +1,7 @@
 """Lesson `foundations_agnostic`: its tables."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,13 +55,17 @@ def interactions(frame: pd.DataFrame) -> None:
     pairs = list(frame[frame.metric == over_all.SHARE].method.unique())
     rows = []
     for pair in sorted(pairs, key=lambda name: -_mean(frame, over_all.SIZE, SHORT[1], name).value):
-        found = {"pair": pair}
+        found: dict[str, Any] = {"pair": pair}
         for model in SHORT:
             found[f"{model}: H"] = _mean(frame, over_all.SHARE, model, pair)
+            found[f"{model}: H of all rows"] = _value(frame, over_all.SHARE_ALL, model, pair)
             found[f"{model}: size"] = _mean(frame, over_all.SIZE, model, pair)
         rows.append(found)
     n = frame[frame.metric == over_all.SHARE].seed.nunique()
-    caption = f"H of pairs of columns, and the size of the interaction in probability; mean and 95 % interval over {n} random sets of rows."
+    caption = (
+        "H of pairs of columns, and the size of the interaction in probability; mean and 95 % interval over "
+        f"{n} random sets of rows, and H of all training rows."
+    )
     plotting.table(
         pd.DataFrame(rows), caption=caption, name="interactions", digits=2, undefined="the pair does nothing together"
     )
@@ -80,7 +85,7 @@ def anchors(found: Mapping[str, nearby.Rule], task: Task) -> None:
                 "rule": ("" if rule.anchor.found else "none found, best tried: ") + (" and ".join(words) or "(always)"),
                 "others drawn one by one": rule.anchor.precision,
                 "others of one training row": rule.joint,
-                "held-out rows under the rule that keep the answer": f"{int(rule.kept.sum())} of {len(rule.kept)}",
+                "other held-out rows under the rule that keep the answer": f"{int(rule.kept.sum())} of {len(rule.kept)}",
                 "training rows covered": rule.covered,
             }
         )
@@ -170,7 +175,7 @@ def closing(frame: pd.DataFrame, shown: Sequence[Shown]) -> None:
         )
     caption = (
         f"What each tool answers and what it asked of the {SHORT[0]} in this run, counted; curves for one column, permutation importance for all, "
-        "H for the pairs above, local tools for one row and one seed."
+        "H for the pairs above on sets of rows, local tools for one row and one seed."
     )
     plotting.table(pd.DataFrame(rows), caption=caption, name="costs", digits=2)
 
