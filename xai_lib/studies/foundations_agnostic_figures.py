@@ -35,6 +35,7 @@ def importance(frame: pd.DataFrame) -> None:
     for shift, colour, marker, model in ((-0.15, BLUE, "o", SHORT[0]), (0.15, RED, "s", SHORT[1])):
         _dots(left, [_mean(frame, FALL, model, name) for name in names], shift, colour, marker, model)
     left.set_yticks(range(len(names)), names)
+    left.locator_params(axis="x", nbins=5)
     style.dress(right, "fall of accuracy", grid="x")
     pair = [_mean(frame, FALL, TWINS, label) for label in (ALONE, TWIN)]
     _dots(right, pair, 0.0, GREEN, "^", TWINS)
