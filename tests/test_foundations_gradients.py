@@ -64,6 +64,8 @@ def test_saturation_is_read_off_the_end_of_the_line():
     frame = lesson.local_rows(case, lesson.drawn_lines([case])[0])
     assert one(frame, lesson.SLOPE, "line from black") == pytest.approx(2)  # 2 a at a = 1, its mean is 1
     assert one(frame, lesson.RISE, "line from black") == pytest.approx(1 - 0.75**2)
+    assert one(frame, lesson.REACHED, "at 0.0625") == pytest.approx(1 / 256)
+    assert one(frame, lesson.REACHED, "at 0.25") == pytest.approx(1 / 16)
     drawn = float(per_image(case.inputs, 0, "foundations_gradients", lambda x, g: torch.randn(x.shape, generator=g)))
     for sigma in lesson.NOISES:
         assert one(frame, lesson.MOVED, f"noise {sigma:g}") == pytest.approx(abs((1 + sigma * drawn) ** 2 - 1))
@@ -71,6 +73,19 @@ def test_saturation_is_read_off_the_end_of_the_line():
     linear = lesson.local_rows(flat, lesson.drawn_lines([flat])[0])
     assert np.allclose(linear[linear.metric.isin([lesson.COSINE, lesson.TURNED, lesson.SLOPE])].value, 1, atol=1e-4)
     assert np.allclose(linear[linear.metric == lesson.RISE].value, 0.25, atol=1e-5)
+    for a in lesson.EARLY:
+        own = linear[(linear.metric == lesson.REACHED) & (linear.method == f"at {a:g}")].value
+        assert np.allclose(own, a, atol=1e-5)
+        assert len(own) == 3
+
+
+@pytest.mark.parametrize(("x", "early", "quarter"), [(2.0, 0.125, 0.5), (8.0, 0.5, 1.0), (32.0, 1.0, 1.0)])
+def test_the_share_of_the_rise_that_is_reached_is_known_for_a_saturating_score(x, early, quarter):
+    """f = min(x, 1) on [0, x]: min(a x, 1)."""
+    case = toy_case(toys.saturation(), torch.tensor([[x]], dtype=torch.float64))
+    frame = lesson.local_rows(case, lesson.drawn_lines([case])[0])
+    assert one(frame, lesson.REACHED, "at 0.0625") == pytest.approx(early)
+    assert one(frame, lesson.REACHED, "at 0.25") == pytest.approx(quarter)
 
 
 def test_noise_belongs_to_the_image_and_grows_with_sigma(digits):
