@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from xai_lib import METHODS, METRICS, compute, toys
+from xai_lib.compendium import study
 from xai_lib.randomness import per_image
 from xai_lib.studies import foundations_gradients as lesson
 from xai_lib.studies import foundations_gradients_noise as noise
@@ -237,3 +238,37 @@ def test_the_share_of_variance_is_known_for_a_parabola():
         METHODS.bind(m, sigma=0.3, n_samples=4000)(case.model, case.inputs, case.targets) for m in noise.ENSEMBLES.values()
     ]
     assert [float(d.mean()) for d in drawn] == pytest.approx([0.5, 0.34, 0.09], rel=0.05)
+
+
+# --- exercises --------------------------------------------------------------------------------------------------------
+
+
+def solution(level):
+    (found,) = [one.solution for one in study.load("foundations_gradients").exercises if one.level == level]
+    return found
+
+
+def test_the_mean_of_two_baselines_moves_the_blind_point():
+    """w (x - 1/2) for a linear score, x^2 - 1/2 for the sum of squares: sensitivity (a) does not survive a mean."""
+    space = {}
+    exec(solution("extend").split("```python\n")[1].split("```")[0], space)
+    x = torch.tensor([[0.0, 0.5, 0.5**0.5, 1.0]], dtype=torch.float64)
+    w = torch.tensor([[1.0, -2.0, 3.0, 0.5]], dtype=torch.float64)
+    assert torch.allclose(space["black_and_white"](toys.linear(w), x, T0), w * (x - 0.5))
+    assert torch.allclose(space["black_and_white"](toys.square(), x, T0), x**2 - 0.5)
+    alone = torch.full((1, 1), 0.5, dtype=torch.float64)
+    assert space["black_and_white"](toys.linear(w[:, :1]), alone, T0).item() == pytest.approx(0), "the score is 0.5, not 0 or 1"
+    told = solution("extend")
+    assert "sensitivity (b) and" in told
+    assert "both sensitivities" not in told
+
+
+def test_wider_noise_takes_the_share_of_variance_to_a_half_and_not_to_its_bound():
+    cases = lesson.open_cases({"n_digits": 8, "n_photos": 2, "photo_size": 64, "seed": 0, "max_batch": 0})
+    found = [[noise.share_rows(c, noise.noise_maps(c, 10, f)).value.mean() for f in (0.15, 0.4)] for c in cases]
+    narrow, wide = found[0]
+    assert narrow + 0.1 < wide
+    assert 0.4 < wide < 0.6 < 1 - 1 / 10
+    assert all(0.85 < share < 0.9 for share in found[1])
+    assert "On digits it grows, to about a half" in solution("change")
+    assert "become" not in solution("change")
