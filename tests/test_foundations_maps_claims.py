@@ -138,6 +138,30 @@ def test_training_starts_from_the_untrained_weights_and_is_seeded() -> None:
     assert not torch.equal(first.net.get_parameter("network.conv1.weight"), blank.conv1.weight)
 
 
+def test_the_untrained_net_is_normalised_by_the_pictures() -> None:
+    samples = nets.plain_shapes("train", 40)
+    net = nets.trained(samples, epochs=1, seed=3).untrained
+    norms = [f"network.norm{i}" for i in range(1, 5)]
+    with hooks.probe(net, norms) as seen:
+        net(samples.inputs)
+    for name in norms:
+        own = seen[name].transpose(0, 1).flatten(1)
+        assert own.mean(dim=1).abs().max() < 1e-3
+        assert torch.allclose(own.std(dim=1), torch.ones(len(own)), atol=0.01)
+        assert net.get_submodule(name).momentum == 0.1
+
+
+def test_calibration_keeps_mean_and_variance_of_the_inputs_and_nothing_of_earlier_ones() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(2, momentum=0.3))
+    for seed in (0, 1):
+        x = 5 * random(6, 2, 4, 4, seed=seed) - seed
+        assert nets.calibrated(net, x) is net
+        values = x.transpose(0, 1).flatten(1)
+        assert torch.allclose(net[0].running_mean, values.mean(dim=1), atol=1e-5)
+        assert torch.allclose(net[0].running_var, values.var(dim=1), rtol=1e-4)
+    assert net[0].momentum == 0.3
+
+
 def test_a_mirrored_or_turned_batch_keeps_its_pixels() -> None:
     x = random(2, 3, 8, 8)
     found = {tuple(nets._turned(x, torch.Generator().manual_seed(s)).flatten().tolist()) for s in range(60)}
