@@ -1,12 +1,16 @@
 """Lesson `foundations_maps`: what its page says about methods, on nets with known answers, and its small parts."""
 
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from xai_lib import METHODS, compute, data, hooks, maps
+from xai_lib.compendium.study import load
+from xai_lib.errors import ConfigError
 from xai_lib.methods.cam import cam_maps, grad_cam_maps
 from xai_lib.models.wrapper import PixelModel
 from xai_lib.studies import foundations_maps as lesson
@@ -78,6 +82,31 @@ def test_the_rules_drop_what_speaks_against_a_class() -> None:
 
 
 # measurements on known cases
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_every_pair_of_neighbouring_photographs_is_compared_once(n: int) -> None:
+    ids = tuple("abcdefgh"[:n])
+    seen = SimpleNamespace(photo_model=SimpleNamespace(name="net"), photos=SimpleNamespace(ids=ids))
+    own = random(n, 4, 4)
+    frame = lesson.rule_rows(seen, {"gradient": own, "same": own[:1].expand(n, 4, 4)})
+    pairs = sorted({tuple(sorted((i, (i + 1) % n))) for i in range(n) if n > 1})
+    expected = [spearmanr(own[i].flatten(), own[j].flatten()).statistic for i, j in pairs]
+    found = frame[frame.method == "gradient"].value
+    if n == 1:
+        assert frame.value.isna().all()
+        assert frame.flag.tolist() == ["no other photograph"] * 2
+    else:
+        assert sorted(found) == pytest.approx(sorted(expected), abs=1e-5)
+        assert frame[frame.method == "same"].value.tolist() == pytest.approx([1.0] * len(pairs))
+        assert (frame.flag == "").all()
+    assert not frame.duplicated(["method", "sample"]).any()
+
+
+def test_a_single_photograph_is_refused_since_it_has_no_other() -> None:
+    study = load("foundations_maps")
+    with pytest.raises(ConfigError, match="n_photos"):
+        study.resolve("smoke", {"n_photos": 1})
 
 
 @pytest.mark.parametrize(
