@@ -1,12 +1,14 @@
 """Lesson `foundations_gradients`: closed forms of toys, slow twins in plain loops, and what the page says about methods."""
 
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from xai_lib import METHODS, METRICS, compute, toys
+from xai_lib import METHODS, METRICS, compute, data, toys
 from xai_lib.compendium import study
 from xai_lib.randomness import per_image
 from xai_lib.studies import foundations_gradients as lesson
@@ -238,6 +240,27 @@ def test_the_share_of_variance_is_known_for_a_parabola():
         METHODS.bind(m, sigma=0.3, n_samples=4000)(case.model, case.inputs, case.targets) for m in noise.ENSEMBLES.values()
     ]
     assert [float(d.mean()) for d in drawn] == pytest.approx([0.5, 0.34, 0.09], rel=0.05)
+
+
+# --- the digits -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "parameter"), [("foundations_gradients", "n_digits"), ("foundations_evaluation", "n_images")])
+def test_the_page_says_that_most_test_digits_were_trained_on(name, parameter):
+    """The share follows from the card of `mnist_cnn`, which has the rule of its split."""
+    card = json.loads((study.root() / "data" / "checkpoints" / "mnist_cnn.json").read_text())["data"]
+    seed, total, n_train = re.search(r"default_rng\((\d+)\)\.permutation\((\d+)\): first (\d+) train", card["split"]).groups()
+    everything = data.load("mnist_5k")
+    assert everything.fingerprint == card["fingerprint"]
+    assert len(everything) == int(total)
+    trained = {everything.ids[k] for k in np.random.default_rng(int(seed)).permutation(int(total))[: int(n_train)]}
+    asked = data.load("mnist_5k", split="test").ids
+    assert 0.5 < np.mean([one in trained for one in asked]) < 1, "most, not all"
+    own = study.load(name)
+    told = "among the training digits of `mnist_cnn`"
+    assert any("Most of the digits of the split `test`" in limit and told in limit for limit in own.limits)
+    assert told in own.parameters[parameter].help
+    assert not any("network's training data" in limit for limit in own.limits)
 
 
 # --- exercises --------------------------------------------------------------------------------------------------------
