@@ -153,6 +153,12 @@ def test_double_precision_stays() -> None:
         ({"jitter": 1, "shape": (4,)}, ConfigError, "they need images"),
         ({"shape": ()}, InputError, "shape"),
         ({"score": "logits"}, ConfigError, "logits"),
+        ({"radius": float("inf")}, ConfigError, "radius=inf: expected finite"),
+        ({"noise": float("inf")}, ConfigError, "noise=inf.*finite"),
+        ({"blur": float("inf")}, ConfigError, "blur=inf.*finite"),
+        ({"limits": (1.0, 0.0)}, ConfigError, r"limits=\(1.0, 0.0\): expected the smaller value first"),
+        ({"limits": (0.5, 0.5)}, ConfigError, "limits"),
+        ({"limits": (float("nan"), 1.0)}, ConfigError, "limits"),
     ],
 )
 def test_what_is_refused(own: dict[str, object], error: type[Exception], words: str) -> None:

@@ -138,6 +138,37 @@ def test_concordance_is_the_mean_rank_correlation_of_pairs_and_its_interval_come
     assert (same.low, same.high) == (1.0, 1.0), "evaluations draw the same images"
 
 
+def test_resampling_lowers_a_perfect_concordance_of_close_means():
+    """All six evaluations have one true order, W = 1; single images are noisy, and every draw swaps ranks."""
+    generator = np.random.default_rng(0)
+    scores = {f"judge {k}": 0.1 * np.arange(6.0) + generator.normal(size=(40, 6)) for k in range(6)}
+    found, drawn = lesson.concordance_of(scores, resamples=100), lesson.resampled(scores, resamples=100)
+    assert drawn.shape == (100,)
+    assert drawn.mean() < found.value < 1
+    assert [found.low, found.high] == pytest.approx(np.percentile(drawn, [2.5, 97.5]).tolist())
+    random, stacked = np.random.default_rng(0), np.stack(list(scores.values()))  # a slow twin of the first draw
+    rows_ = random.integers(40, size=40)
+    orders = [scipy_stats.rankdata([sum(one[r, m] for r in rows_) for m in range(6)]) for one in stacked]
+    sums = np.sum(orders, axis=0)
+    assert drawn[0] == pytest.approx(12 * ((sums - sums.mean()) ** 2).sum() / (36 * (216 - 6)))
+
+
+def test_the_basic_interval_covers_a_known_concordance_less_often_than_the_spread_does():
+    """Why the page has the spread: W of the true means is known, and 2 W - q covers it less often than q."""
+    generator = np.random.default_rng(0)
+    spread = basic = 0
+    for _ in range(40):
+        true = 0.3 * generator.normal(size=(6, 6))
+        known = lesson.concordance_of({str(k): one[None] for k, one in enumerate(true)}, resamples=1).value
+        scores = {str(k): one + generator.normal(size=(60, 6)) for k, one in enumerate(true)}
+        found = lesson.concordance_of(scores, resamples=60)
+        spread += found.low <= known <= found.high
+        basic += 2 * found.value - found.high <= known <= 2 * found.value - found.low
+    assert basic < spread - 5
+    told = " ".join(study.load("foundations_evaluation").limits)
+    assert "spread over digits drawn anew, no confidence interval" in told
+
+
 def test_comparisons_turn_every_evaluation_so_that_larger_is_better(opened):
     digits = opened[0]
     frames = []
@@ -203,6 +234,9 @@ def test_ranks_are_shown_with_their_agreement(measured, shown):
     assert f"W = {whole:.2f}" in alt
     assert "Max-Sensitivity a tie" in alt
     assert "0.17 on average" in caption
+    assert "in brackets its spread, the middle 95 % over digits drawn anew" in caption
+    drawn = lesson.resampled(lesson.compared(measured, "black"))
+    assert of(agreed, f"{lesson.AGREEMENT}, mean of resamples", "all six maps")[0] == pytest.approx(drawn.mean())
     assert lesson.figures.order_of([[3.0, 1.0, 2.0], [3.0, 3.0, 1.0]], [1, -1]).tolist() == [[1, 3, 2], [2.5, 2.5, 1]]
 
 

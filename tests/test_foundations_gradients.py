@@ -1,12 +1,15 @@
 """Lesson `foundations_gradients`: closed forms of toys, slow twins in plain loops, and what the page says about methods."""
 
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from xai_lib import METHODS, METRICS, compute, toys
+from xai_lib import METHODS, METRICS, compute, data, toys
+from xai_lib.compendium import study
 from xai_lib.randomness import per_image
 from xai_lib.studies import foundations_gradients as lesson
 from xai_lib.studies import foundations_gradients_noise as noise
@@ -64,6 +67,8 @@ def test_saturation_is_read_off_the_end_of_the_line():
     frame = lesson.local_rows(case, lesson.drawn_lines([case])[0])
     assert one(frame, lesson.SLOPE, "line from black") == pytest.approx(2)  # 2 a at a = 1, its mean is 1
     assert one(frame, lesson.RISE, "line from black") == pytest.approx(1 - 0.75**2)
+    assert one(frame, lesson.REACHED, "at 0.0625") == pytest.approx(1 / 256)
+    assert one(frame, lesson.REACHED, "at 0.25") == pytest.approx(1 / 16)
     drawn = float(per_image(case.inputs, 0, "foundations_gradients", lambda x, g: torch.randn(x.shape, generator=g)))
     for sigma in lesson.NOISES:
         assert one(frame, lesson.MOVED, f"noise {sigma:g}") == pytest.approx(abs((1 + sigma * drawn) ** 2 - 1))
@@ -71,6 +76,19 @@ def test_saturation_is_read_off_the_end_of_the_line():
     linear = lesson.local_rows(flat, lesson.drawn_lines([flat])[0])
     assert np.allclose(linear[linear.metric.isin([lesson.COSINE, lesson.TURNED, lesson.SLOPE])].value, 1, atol=1e-4)
     assert np.allclose(linear[linear.metric == lesson.RISE].value, 0.25, atol=1e-5)
+    for a in lesson.EARLY:
+        own = linear[(linear.metric == lesson.REACHED) & (linear.method == f"at {a:g}")].value
+        assert np.allclose(own, a, atol=1e-5)
+        assert len(own) == 3
+
+
+@pytest.mark.parametrize(("x", "early", "quarter"), [(2.0, 0.125, 0.5), (8.0, 0.5, 1.0), (32.0, 1.0, 1.0)])
+def test_the_share_of_the_rise_that_is_reached_is_known_for_a_saturating_score(x, early, quarter):
+    """f = min(x, 1) on [0, x]: min(a x, 1)."""
+    case = toy_case(toys.saturation(), torch.tensor([[x]], dtype=torch.float64))
+    frame = lesson.local_rows(case, lesson.drawn_lines([case])[0])
+    assert one(frame, lesson.REACHED, "at 0.0625") == pytest.approx(early)
+    assert one(frame, lesson.REACHED, "at 0.25") == pytest.approx(quarter)
 
 
 def test_noise_belongs_to_the_image_and_grows_with_sigma(digits):
@@ -222,3 +240,58 @@ def test_the_share_of_variance_is_known_for_a_parabola():
         METHODS.bind(m, sigma=0.3, n_samples=4000)(case.model, case.inputs, case.targets) for m in noise.ENSEMBLES.values()
     ]
     assert [float(d.mean()) for d in drawn] == pytest.approx([0.5, 0.34, 0.09], rel=0.05)
+
+
+# --- the digits -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "parameter"), [("foundations_gradients", "n_digits"), ("foundations_evaluation", "n_images")])
+def test_the_page_says_that_most_test_digits_were_trained_on(name, parameter):
+    """The share follows from the card of `mnist_cnn`, which has the rule of its split."""
+    card = json.loads((study.root() / "data" / "checkpoints" / "mnist_cnn.json").read_text())["data"]
+    seed, total, n_train = re.search(r"default_rng\((\d+)\)\.permutation\((\d+)\): first (\d+) train", card["split"]).groups()
+    everything = data.load("mnist_5k")
+    assert everything.fingerprint == card["fingerprint"]
+    assert len(everything) == int(total)
+    trained = {everything.ids[k] for k in np.random.default_rng(int(seed)).permutation(int(total))[: int(n_train)]}
+    asked = data.load("mnist_5k", split="test").ids
+    assert 0.5 < np.mean([one in trained for one in asked]) < 1, "most, not all"
+    own = study.load(name)
+    told = "among the training digits of `mnist_cnn`"
+    assert any("Most of the digits of the split `test`" in limit and told in limit for limit in own.limits)
+    assert told in own.parameters[parameter].help
+    assert not any("network's training data" in limit for limit in own.limits)
+
+
+# --- exercises --------------------------------------------------------------------------------------------------------
+
+
+def solution(level):
+    (found,) = [one.solution for one in study.load("foundations_gradients").exercises if one.level == level]
+    return found
+
+
+def test_the_mean_of_two_baselines_moves_the_blind_point():
+    """w (x - 1/2) for a linear score, x^2 - 1/2 for the sum of squares: sensitivity (a) does not survive a mean."""
+    space = {}
+    exec(solution("extend").split("```python\n")[1].split("```")[0], space)
+    x = torch.tensor([[0.0, 0.5, 0.5**0.5, 1.0]], dtype=torch.float64)
+    w = torch.tensor([[1.0, -2.0, 3.0, 0.5]], dtype=torch.float64)
+    assert torch.allclose(space["black_and_white"](toys.linear(w), x, T0), w * (x - 0.5))
+    assert torch.allclose(space["black_and_white"](toys.square(), x, T0), x**2 - 0.5)
+    alone = torch.full((1, 1), 0.5, dtype=torch.float64)
+    assert space["black_and_white"](toys.linear(w[:, :1]), alone, T0).item() == pytest.approx(0), "the score is 0.5, not 0 or 1"
+    told = solution("extend")
+    assert "sensitivity (b) and" in told
+    assert "both sensitivities" not in told
+
+
+def test_wider_noise_takes_the_share_of_variance_to_a_half_and_not_to_its_bound():
+    cases = lesson.open_cases({"n_digits": 8, "n_photos": 2, "photo_size": 64, "seed": 0, "max_batch": 0})
+    found = [[noise.share_rows(c, noise.noise_maps(c, 10, f)).value.mean() for f in (0.15, 0.4)] for c in cases]
+    narrow, wide = found[0]
+    assert narrow + 0.1 < wide
+    assert 0.4 < wide < 0.6 < 1 - 1 / 10
+    assert all(0.85 < share < 0.9 for share in found[1])
+    assert "On digits it grows, to about a half" in solution("change")
+    assert "become" not in solution("change")

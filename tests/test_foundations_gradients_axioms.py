@@ -181,7 +181,7 @@ def test_the_whole_page_in_small(digits, shown):
     cases = lesson.open_cases(p)
     assert [c.samples.name for c in cases] == ["mnist_5k", "photos"]
     assert cases[1].samples.ids == lesson.PHOTOS[:2]
-    lines = [lesson.line(c, [*lesson.POSITIONS]) for c in cases]
+    lines = [lesson.line(c, [*lesson.POSITIONS, *lesson.EARLY]) for c in cases]
     local = pd.concat([lesson.local_rows(c, made) for c, made in zip(cases, lines, strict=True)])
     gaps = lesson.gap_rows(cases[1], [1, 2], lines[1])
     starts = [lesson.baseline_maps(c, 1) for c in cases]

@@ -1,12 +1,16 @@
 """Lesson `foundations_maps`: what its page says about methods, on nets with known answers, and its small parts."""
 
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from xai_lib import METHODS, compute, data, hooks, maps
+from xai_lib.compendium.study import load
+from xai_lib.errors import ConfigError
 from xai_lib.methods.cam import cam_maps, grad_cam_maps
 from xai_lib.models.wrapper import PixelModel
 from xai_lib.studies import foundations_maps as lesson
@@ -80,6 +84,31 @@ def test_the_rules_drop_what_speaks_against_a_class() -> None:
 # measurements on known cases
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_every_pair_of_neighbouring_photographs_is_compared_once(n: int) -> None:
+    ids = tuple("abcdefgh"[:n])
+    seen = SimpleNamespace(photo_model=SimpleNamespace(name="net"), photos=SimpleNamespace(ids=ids))
+    own = random(n, 4, 4)
+    frame = lesson.rule_rows(seen, {"gradient": own, "same": own[:1].expand(n, 4, 4)})
+    pairs = sorted({tuple(sorted((i, (i + 1) % n))) for i in range(n) if n > 1})
+    expected = [spearmanr(own[i].flatten(), own[j].flatten()).statistic for i, j in pairs]
+    found = frame[frame.method == "gradient"].value
+    if n == 1:
+        assert frame.value.isna().all()
+        assert frame.flag.tolist() == ["no other photograph"] * 2
+    else:
+        assert sorted(found) == pytest.approx(sorted(expected), abs=1e-5)
+        assert frame[frame.method == "same"].value.tolist() == pytest.approx([1.0] * len(pairs))
+        assert (frame.flag == "").all()
+    assert not frame.duplicated(["method", "sample"]).any()
+
+
+def test_a_single_photograph_is_refused_since_it_has_no_other() -> None:
+    study = load("foundations_maps")
+    with pytest.raises(ConfigError, match="n_photos"):
+        study.resolve("smoke", {"n_photos": 1})
+
+
 @pytest.mark.parametrize(
     ("layer", "side"), [("conv1", 5), ("act1", 5), ("conv2", 9), ("shrink", 11), ("conv3", 19), ("conv4", 27)]
 )
@@ -136,6 +165,30 @@ def test_training_starts_from_the_untrained_weights_and_is_seeded() -> None:
     blank = nets.blank_net(6, seed=3)
     assert torch.equal(first.untrained.get_parameter("network.conv1.weight"), blank.conv1.weight)
     assert not torch.equal(first.net.get_parameter("network.conv1.weight"), blank.conv1.weight)
+
+
+def test_the_untrained_net_is_normalised_by_the_pictures() -> None:
+    samples = nets.plain_shapes("train", 40)
+    net = nets.trained(samples, epochs=1, seed=3).untrained
+    norms = [f"network.norm{i}" for i in range(1, 5)]
+    with hooks.probe(net, norms) as seen:
+        net(samples.inputs)
+    for name in norms:
+        own = seen[name].transpose(0, 1).flatten(1)
+        assert own.mean(dim=1).abs().max() < 1e-3
+        assert torch.allclose(own.std(dim=1), torch.ones(len(own)), atol=0.01)
+        assert net.get_submodule(name).momentum == 0.1
+
+
+def test_calibration_keeps_mean_and_variance_of_the_inputs_and_nothing_of_earlier_ones() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(2, momentum=0.3))
+    for seed in (0, 1):
+        x = 5 * random(6, 2, 4, 4, seed=seed) - seed
+        assert nets.calibrated(net, x) is net
+        values = x.transpose(0, 1).flatten(1)
+        assert torch.allclose(net[0].running_mean, values.mean(dim=1), atol=1e-5)
+        assert torch.allclose(net[0].running_var, values.var(dim=1), rtol=1e-4)
+    assert net[0].momentum == 0.3
 
 
 def test_a_mirrored_or_turned_batch_keeps_its_pixels() -> None:

@@ -6,6 +6,7 @@ maximise(UnitMeans(model, "act4"), units, shape=(3, 32, 32))  # one for each uni
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -95,12 +96,12 @@ def maximise(
         steps: at least 1.
         step_size: s, the L2 length of a step over all values of the picture, above 0.
         start: c, the value of every pixel at the start.
-        noise: standard deviation of Gaussian noise added to the start, at least 0.
+        noise: standard deviation of Gaussian noise added to the start, finite and at least 0.
         decay: part of x - c that is lost in each step, in [0, 1): the regulariser that L2 penalises.
         blur: standard deviation in pixels of a Gaussian that each step smooths the picture with, 0 for none.
         jitter: most pixels by which the picture is shifted (cyclically) along each axis before a gradient, 0 for none.
-        radius: largest L2 distance from c; None for no ball.
-        limits: smallest and largest value; None for none.
+        radius: largest L2 distance from c, finite and above 0; None for no ball.
+        limits: smallest and largest value, the first below the second; None for none.
         seed: of noise and jitter; each target draws its own, so company changes no picture, and equal targets give equal ones.
         score: what is climbed.
         max_batch: most rows per pass.
@@ -119,7 +120,7 @@ def maximise(
     >>> maximise(toys.linear([[3.0, -4.0]]), torch.tensor([0]), shape=(2,), start=0.0, radius=1.0, limits=None).pictures
     tensor([[ 0.6000, -0.8000]])
     """
-    _check(shape, steps, step_size, noise, decay, blur, jitter, radius)
+    _check(shape, steps, step_size, noise, decay, blur, jitter, radius, limits)
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     like = torch.empty(0) if weight is None else weight.detach()
     grey = torch.full((len(targets), *shape), float(start), dtype=like.dtype, device=like.device)
@@ -169,14 +170,20 @@ def _limited(pictures: Tensor, limits: tuple[float, float] | None) -> Tensor:
 
 def _check(
     shape: Sequence[int], steps: int, step_size: float, noise: float, decay: float, blur: float, jitter: int,
-    radius: float | None,
+    radius: float | None, limits: tuple[float, float] | None,
 ) -> None:  # fmt: skip
     check_count("steps", steps)
     check_count("jitter", jitter, 0)
-    if not 0 < step_size < float("inf") or not (radius is None or radius > 0):
-        raise ConfigError(f"step_size={step_size!r}, radius={radius!r}: expected numbers above 0 (radius=None for no ball)")
-    if not 0 <= decay < 1 or not noise >= 0 or not blur >= 0:
-        raise ConfigError(f"decay={decay!r}, noise={noise!r}, blur={blur!r}: expected decay in [0, 1), the others at least 0")
+    if not 0 < step_size < inf or not (radius is None or 0 < radius < inf):
+        raise ConfigError(
+            f"step_size={step_size!r}, radius={radius!r}: expected finite numbers above 0 (radius=None for no ball)"
+        )
+    if not 0 <= decay < 1 or not 0 <= noise < inf or not 0 <= blur < inf:
+        raise ConfigError(
+            f"decay={decay!r}, noise={noise!r}, blur={blur!r}: expected decay in [0, 1), the others finite and at least 0"
+        )
+    if limits is not None and not limits[0] < limits[1]:
+        raise ConfigError(f"limits={limits!r}: expected the smaller value first, such as (0.0, 1.0), or None for no limits")
     if (blur or jitter) and len(shape) != 3:
         raise ConfigError(f"blur={blur!r}, jitter={jitter!r}: they need images, shape (c, h, w), got {tuple(shape)}")
     if not len(shape) or min(shape) < 1:

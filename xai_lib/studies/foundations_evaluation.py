@@ -27,6 +27,7 @@ __all__ = [
     "joined",
     "judged",
     "ranked",
+    "resampled",
     "tables",
     "toy_rows",
 ]
@@ -95,19 +96,32 @@ def compared(frame: pd.DataFrame, fill: str, methods: Sequence[str] = tuple(digi
 
 
 def concordance_of(scores: Mapping[str, np.ndarray], *, resamples: int = 500, seed: int = 0) -> Estimate:
-    """Kendall's W of evaluations that rank methods by their means over images, with a bootstrap interval over the images.
+    """Kendall's W of evaluations that rank methods by their means over images, and the middle 95 % of `resampled`.
+
+    That is the spread over the images, no confidence interval: drawing anew swaps ranks that are close, which lowers a W above
+    chance. On the 60 digits of the page, taken for all there are, it covers W in 88 of 100 samples; the basic interval
+    2 W - q, corrected for the bias, in 66, and the bias-corrected percentiles of Efron in 82.
 
     Args:
         scores: evaluation -> (images, methods), larger is better; the same images, in the same order.
-        resamples: of the images, the same in every evaluation.
+        resamples: of the images.
         seed: of the resampling.
+    """
+    stacked = np.stack(list(scores.values()))
+    low, high = np.nanpercentile(resampled(scores, resamples=resamples, seed=seed), [2.5, 97.5])
+    return Estimate(float(kendall_w(means(stacked))[0]), float(low), float(high), stacked.shape[1])
+
+
+def resampled(scores: Mapping[str, np.ndarray], *, resamples: int = 500, seed: int = 0) -> np.ndarray:
+    """(resamples,) Kendall's W on as many images drawn with replacement, the same ones in every evaluation.
+
+    Args:
+        scores, resamples, seed: as in `concordance_of`.
     """
     stacked = np.stack(list(scores.values()))
     n = stacked.shape[1]
     random = np.random.default_rng(seed)
-    drawn = np.stack([means(stacked[:, random.integers(n, size=n)]) for _ in range(resamples)])
-    low, high = np.nanpercentile(kendall_w(drawn), [2.5, 97.5])
-    return Estimate(float(kendall_w(means(stacked))[0]), float(low), float(high), n)
+    return kendall_w(np.stack([means(stacked[:, random.integers(n, size=n)]) for _ in range(resamples)]))
 
 
 def means(stacked: np.ndarray) -> np.ndarray:
@@ -123,15 +137,21 @@ def ranked(frame: pd.DataFrame, p: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def concordance_rows(frame: pd.DataFrame, p: Mapping[str, Any]) -> tuple[dict[str, Estimate], pd.DataFrame]:
-    """Kendall's W over all maps of the panel, and over those that ask no model; as estimates and as rows (value, low, high)."""
+    """Kendall's W over all maps of the panel, and over those that ask no model; as estimates and as rows.
+
+    The rows are W, low and high end of its spread over digits drawn anew, and the mean over these draws.
+    """
     both = {"all six maps": tuple(digits.PANEL), "maps without a model": digits.CONTROLS}
-    found = {label: concordance_of(compared(frame, p["fill"], own), seed=p["seed"]) for label, own in both.items()}
+    asked = {label: compared(frame, p["fill"], own) for label, own in both.items()}
+    found = {label: concordance_of(scores, seed=p["seed"]) for label, scores in asked.items()}
+    drawn = {label: float(np.nanmean(resampled(scores, seed=p["seed"]))) for label, scores in asked.items()}
     same = {"dataset": "mnist_5k", "model": "mnist_cnn", "method_parameters": {}, "sample": "", "seed": p["seed"], "flag": ""}
     lines = [
         {
-            **same, "method": label, "metric": f"{AGREEMENT}{end}", "value": getattr(estimate, field),
+            **same, "method": label, "metric": f"{AGREEMENT}{end}", "value": value,
             "metric_parameters": {"fill": p["fill"]}, "seconds": float("nan"),
         }
-        for label, estimate in found.items() for end, field in (("", "value"), (", low", "low"), (", high", "high"))
+        for label, e in found.items()
+        for end, value in {"": e.value, ", low": e.low, ", high": e.high, ", mean of resamples": drawn[label]}.items()
     ]  # fmt: skip
     return found, pd.DataFrame(lines)[list(COLUMNS)]

@@ -83,7 +83,7 @@ def ranks(
         fig,
         name="evaluation-ranks",
         caption="Rank of each map in each evaluation, 1 is best and dark, equal scores share a rank; below it the mean score over the same digits "
-        f"with its 95 % interval. Kendall's W ({told}); judges without anything in common have {number(1 / len(judged), 2)} on average.",
+        f"with its 95 % interval. Kendall's W ({told}; in brackets its spread, the middle 95 % over digits drawn anew); judges without anything in common have {number(1 / len(judged), 2)} on average.",
         alt=f"First: {', '.join(f'{name} {who}' for name, who in zip(judged, first, strict=True))}. W = {number(found['all six maps'].value, 2)}."[
             :250
         ],

@@ -20,6 +20,8 @@ RULES = ("left", "middle", "gauss_legendre")
 GRID = 64
 """Pieces of the line that is drawn."""
 POSITIONS = (0.25, 0.5, 0.75, 0.9375)
+EARLY = (0.0625, 0.25)
+"""Where the share of the rise is read off."""
 NOISES = (0.01, 0.05, 0.15)
 COSINE, TURNED, MOVED = (
     "cosine with the gradient at the image",
@@ -27,6 +29,7 @@ COSINE, TURNED, MOVED = (
     "change of the logit",
 )
 SLOPE, RISE = "slope at the image over the mean slope", "share of the rise in the last quarter"
+REACHED = "share of the rise that is reached"
 GAP, RANK = "completeness gap over the change of the logit", "rank correlation"
 
 
@@ -104,8 +107,17 @@ def drawn_lines(cases: Sequence[Case]) -> list[Line]:
 
 
 def local_rows(case: Case, made: Line) -> pd.DataFrame:
-    """What a gradient says elsewhere: along the line, and on copies of the image with normal noise."""
+    """What a gradient says elsewhere: along the line, and on copies of the image with normal noise.
+
+    Also (f(x' + a (x - x')) - f(x')) / (f(x) - f(x')) at each a of `EARLY`, which is a for a linear score.
+
+    Args:
+        case: the images.
+        made: their lines, which hold every one of `POSITIONS` and `EARLY`.
+    """
     frames = [rows(case, f"at {a:g}", COSINE, made.cosines[:, made.at([a])[0]]) for a in POSITIONS]
+    reached = (made.scores[:, made.at(EARLY)] - made.scores[:, :1]) / made.change[:, None]
+    frames += [rows(case, f"at {a:g}", REACHED, share) for a, share in zip(EARLY, reached.T, strict=True)]
     before = made.scores[:, made.at([0.75])[0]]
     frames += [
         rows(case, "line from black", SLOPE, made.slopes[:, -1] / made.change),

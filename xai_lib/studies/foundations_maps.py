@@ -179,10 +179,22 @@ def rule_maps(made_by: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rule_rows(lesson: Lesson, made: Mapping[str, Tensor]) -> pd.DataFrame:
-    """Spearman correlation of each photograph's map with the next one's: 1 where a map does not look at the photograph."""
+    """Spearman correlation of each photograph's map with the next one's: 1 where a map does not look at the photograph.
+
+    The last one's next is the first. No pair counts twice, so that two photographs give one row; one alone gives NaN.
+
+    Args:
+        made: from `rule_maps`.
+    """
     model, ids = lesson.photo_model.name, lesson.photos.ids
-    values = {label: similarity.similarity(own, own.roll(-1, 0)) for label, own in made.items()}
-    return pd.concat([row_frame("photos", model, label, NEXT, v, ids) for label, v in values.items()], ignore_index=True)
+    n = len(ids)
+    if n < 2:
+        nothing = [row_frame("photos", model, label, NEXT, float("nan"), ids, flag="no other photograph") for label in made]
+        return pd.concat(nothing, ignore_index=True)
+    first = torch.arange(n if n > 2 else 1)
+    values = {label: similarity.similarity(own[first], own[(first + 1) % n]) for label, own in made.items()}
+    rows = [row_frame("photos", model, label, NEXT, v, ids[: len(first)]) for label, v in values.items()]
+    return pd.concat(rows, ignore_index=True)
 
 
 def last_layer_rows(lesson: Lesson, made_by: Mapping[str, Tensor], *, seed: int, absolute: bool) -> pd.DataFrame:

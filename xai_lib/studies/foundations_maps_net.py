@@ -90,7 +90,7 @@ class Trained:
 def trained(samples: Samples, *, epochs: int, seed: int = 0) -> Trained:
     """Train `blank_net` with Adam, one learning-rate cycle up to 0.01, and random quarter turns and mirrors of whole batches.
 
-    BatchNorm of the untrained net has seen the pictures (one pass, no step), or its activations would have no scale.
+    BatchNorm of the untrained net has the statistics of the pictures (`calibrated`), or its activations would have no scale.
 
     Args:
         samples: to train on.
@@ -99,9 +99,7 @@ def trained(samples: Samples, *, epochs: int, seed: int = 0) -> Trained:
     """
     inputs = ((samples.inputs - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)
     names = samples.class_names
-    before = blank_net(len(names), seed=seed)
-    with torch.no_grad():
-        before.train()(inputs)
+    before = calibrated(blank_net(len(names), seed=seed), inputs)
     net = blank_net(len(names), seed=seed)
     batch = min(32, len(samples))
     record = train(
@@ -109,6 +107,27 @@ def trained(samples: Samples, *, epochs: int, seed: int = 0) -> Trained:
         augment=_turned,
     )  # fmt: skip
     return Trained(pixel_model(before, "shapes_net_untrained", names), pixel_model(net, "shapes_net", names), record)
+
+
+def calibrated(net: nn.Sequential, inputs: Tensor) -> nn.Sequential:
+    """The net, each BatchNorm of which keeps mean and variance of these inputs as they are: one pass, no step.
+
+    With its momentum m a norm would keep (1 - m) + m var of the variance, and later ones would be fed with what is too small.
+
+    Args:
+        net: is changed and returned in training mode; weights and momenta stay.
+        inputs: (n, ...) of the net.
+    """
+    norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    with torch.no_grad():
+        net.train()(inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return net
 
 
 def _turned(inputs: Tensor, generator: torch.Generator) -> Tensor:
