@@ -272,7 +272,14 @@ def test_every_claim_reads_rows_that_the_study_makes():
     assert set(wsol_figures.SHOWN) <= labels
     known = {BOX, iou_name(0.5), iou_name(1, True), GAIN, GAME, wsol_checks.SALIENCY, wsol_checks.MAPS_AGREE}
     known |= {wsol_checks.MAPS_DIFFER, wsol_checks.OVERLAP, wsol_checks.COMPLETE, wsol_checks.REPEATS, wsol_rows.NOISIER}
-    known |= {wsol_rows.ORDER, wsol_rows.GIVEN, wsol_rows.DEEPER, wsol_rows.RATIO, "rows_gradient"}
+    known |= {
+        f"{wsol_rows.ORDER}, weighted",
+        wsol_rows.ORDER,
+        wsol_rows.GIVEN,
+        wsol_rows.DEEPER,
+        wsol_rows.RATIO,
+        "rows_gradient",
+    }
     for claim in loaded.claims:
         for rule in rules.parts(claim.rule):
             assert rule.metric in known, claim.id

@@ -21,7 +21,7 @@ WORDS = {
     BOX: ("IoU of the box", "Overlap of the box around the largest component above 20 % of the maximum with the object's box."),
     NOISE: (
         "total variation",
-        "How rough gradient maps are, averaged to 28 x 28 pixels: mean difference of neighbours over mean value.",
+        "Gradient maps averaged to 28 x 28 pixels: mean difference of neighbours over mean value. Averaging smooths large maps more.",
     ),
     COMPLETE: (
         "completeness error, share of the score's change (median)",
