@@ -8,6 +8,8 @@ the only rows in them.
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -114,3 +116,19 @@ mean fractal dimension <= -0.72: -0.067775
 -0.69 < compactness error <= -0.28: -0.049467
 -0.69 < worst fractal dimension <= -0.22: 0.048143
 """
+
+
+def over_seeds(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each term over the seeds that print it, and the share that do: (n, t) -> (t,) each.
+
+    The deviation is undefined under two seeds; of a term that no seed prints, so is the mean.
+
+    >>> over_seeds(np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]]))
+    (array([ 2., nan]), array([1.41421356,        nan]), array([0.66666667, 0.        ]))
+    """
+    there = np.isfinite(weights)
+    count, values = there.sum(axis=0), np.where(there, weights, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = values.sum(axis=0) / count
+        spread = np.sqrt((np.where(there, weights - mean, 0.0) ** 2).sum(axis=0) / (count - 1))
+    return mean, np.where(count > 1, spread, np.nan), count / len(weights)

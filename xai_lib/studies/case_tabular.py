@@ -9,7 +9,7 @@ import pandas as pd
 from xai_lib import agreement
 from xai_lib.compendium.benchmark import Stages, Work, gather
 from xai_lib.compendium.results import COLUMNS
-from xai_lib.studies.case_listings import Listing, listings
+from xai_lib.studies.case_listings import Listing, listings, over_seeds
 from xai_lib.studies.case_tabular_tasks import DEFAULT_CLASS, versions
 from xai_lib.tabular import PUBLISHED_SEED, Fitted, as_done, as_meant, columns
 
@@ -131,24 +131,7 @@ def _listed(
     again = refits[:, 0, at]
     same = np.where(np.isnan(again), np.nan, np.sign(again) == np.sign(printed))
     seeds = np.repeat(np.arange(len(same)), len(at))
-    frames.append(made(CLASSES[0], AGAIN, same.ravel(), samples * len(same), seeds))
-    return frames
-
-
-def over_seeds(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each term over the seeds that print it, and the share that do: (n, t) -> (t,) each.
-
-    The deviation is undefined under two seeds; of a term that no seed prints, so is the mean.
-
-    >>> over_seeds(np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]]))
-    (array([ 2., nan]), array([1.41421356,        nan]), array([0.66666667, 0.        ]))
-    """
-    there = np.isfinite(weights)
-    count, values = there.sum(axis=0), np.where(there, weights, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = values.sum(axis=0) / count
-        spread = np.sqrt((np.where(there, weights - mean, 0.0) ** 2).sum(axis=0) / (count - 1))
-    return mean, np.where(count > 1, spread, np.nan), count / len(weights)
+    return [*frames, made(CLASSES[0], AGAIN, same.ravel(), samples * len(same), seeds)]
 
 
 def explanation_rows(p: Mapping[str, Any]) -> pd.DataFrame:
