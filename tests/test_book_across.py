@@ -123,6 +123,9 @@ def test_scores_that_no_method_wins_are_listed() -> None:
     text = book_across.controls(made, {"s": run(values)})
     assert text.startswith("**In 1 of 2 scores no method is above the best control, in 0 more at most half of them are.**")
     assert text.endswith("No method is above it in:\n\n- lost")
+    holes = {**entry, "title": "holes", "controls_metric": "score", "metric": "other"}  # no control without a model
+    made["s"]["controls"].append(holes)
+    assert book_across.controls(made, {"s": run(values)}) == text
     assert book_across.controls(made, {}) == "No published run has a control yet."
 
 

@@ -69,6 +69,11 @@ def test_a_corrected_rule_changes_its_verdict_and_the_record_says_so(folder, tmp
     assert entry["when"][:3] == "202"
     assert {"commit", "dirty"} <= set(entry)
     assert rejudge(folder) == []
+    change(tmp_path, kind="not_tested", reason="scale", note="for the test")
+    rejudge(folder)
+    first, second = json.loads((folder / "run.json").read_text())["judged_again"]
+    assert first == entry
+    assert second["changed"][0]["after"] == "not tested"
     told = book_verdicts.judged_again(SimpleNamespace(record=after))
     assert f"{claim['id']} went from {changed[0]['before']} to {changed[0]['after']}." in told
     assert book_verdicts.judged_again(SimpleNamespace(record=before)) == ""
