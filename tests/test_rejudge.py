@@ -91,6 +91,18 @@ def test_a_changed_statement_alone_keeps_the_verdict(folder, tmp_path):
     assert f"the verdict of {one['id']} stayed" in book_verdicts.judged_again(SimpleNamespace(record=after))
 
 
+def test_a_new_claim_is_told_as_new(folder, tmp_path):
+    path = tmp_path / "notebooks" / "tiny.yml"
+    study = yaml.safe_load(path.read_text())
+    study["claims"].append({**study["claims"][0], "id": "Z9"})
+    path.write_text(yaml.safe_dump(study))
+    (one,) = rejudge(folder)
+    assert (one["id"], one["before"]) == ("Z9", None)
+    after = json.loads((folder / "run.json").read_text())
+    assert f"Z9 is new, {one['after']}." in book_verdicts.judged_again(SimpleNamespace(record=after))
+    assert len(after["verdicts"]) == len(study["claims"])
+
+
 def test_the_command(folder, tmp_path, capsys):
     assert cli.main(["judge", str(folder)]) == 0
     assert "no changed" in capsys.readouterr().out

@@ -46,7 +46,12 @@ def judged_again(run: Run) -> str:
     for entry in run.record.get("judged_again") or []:
         moved = [one for one in entry["changed"] if one["before"] != one["after"]]
         kept = [one["id"] for one in entry["changed"] if one["before"] == one["after"]]
-        parts = [f"{one['id']} went from {one['before'] or 'nothing'} to {one['after']}" for one in moved]
+        parts = [
+            f"{one['id']} went from {one['before']} to {one['after']}"
+            if one["before"]
+            else f"{one['id']} is new, {one['after']}"
+            for one in moved
+        ]
         parts += [f"the verdict of {', '.join(kept)} stayed"] if kept else []
         told += (
             f"\n\nOn {str(entry['when'])[:10]} rules that did not test what their claims say were corrected, and the verdicts "
