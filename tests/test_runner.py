@@ -207,11 +207,16 @@ def test_the_commit_is_that_of_the_repository_and_edits_show(tmp_path: Path) -> 
 
     git("init", "-q")
     (tmp_path / "kept").write_text("1")
-    git("add", "kept")
+    published = tmp_path / "book" / "runs" / "study" / "run.json"
+    published.parent.mkdir(parents=True)
+    published.write_text("1")
+    git("add", "kept", "book")
     git("commit", "-qm", "first")
     head = git("rev-parse", "HEAD")
     (tmp_path / "untracked").write_text("1")
     assert record.commit_of(tmp_path) == {"commit": head, "dirty": False}
+    published.write_text("2")
+    assert record.commit_of(tmp_path) == {"commit": head, "dirty": False}, "another study was published just before"
     (tmp_path / "kept").write_text("2")
     assert record.commit_of(tmp_path) == {"commit": head, "dirty": True}
     assert record.commit_of(tmp_path / "nowhere") == {"commit": None, "dirty": None}

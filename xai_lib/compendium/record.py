@@ -72,9 +72,12 @@ def _cells(notebook: NotebookNode) -> list[dict[str, Any]]:
 
 
 def commit_of(root: Path) -> dict[str, Any]:
-    """The commit of the repository and whether tracked files differ from it, now; None without git."""
+    """The commit of the repository and whether tracked files differ from it, now; None without git.
+
+    Published runs do not count: several are made one after the other, and none depends on another.
+    """
     commit = _git(root, "rev-parse", "HEAD")
-    status = _git(root, "status", "--porcelain", "--untracked-files=no")
+    status = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)book/runs")
     return {"commit": commit, "dirty": None if status is None else bool(status)}
 
 
