@@ -41,12 +41,13 @@ def forest(
     pairs = estimates_of(frame, metric, labels, "median" if "median" in xlabel else "mean")
     ordered = sorted(pairs, key=lambda p: p[1].value)
     low, high = ordered[0], ordered[-1]
+    fewest, most = min(e.n for _, e in pairs), max(e.n for _, e in pairs)
     plotting.show(
         plotting.estimates(pairs, xlabel=xlabel, published=published),
         name=name or metric.replace("_", "-").replace(" ", "-"),
         caption=caption,
         alt=f"{xlabel}: highest {number(high[1].value)} for {high[0]}, lowest {number(low[1].value)} for {low[0]}, "
-        f"{len(pairs)} conditions with 95 % intervals, n = {high[1].n} images each.",
+        f"{len(pairs)} conditions with 95 % intervals, n = {f'{fewest} to {most} images' if fewest < most else f'{most} images each'}.",
     )
 
 
