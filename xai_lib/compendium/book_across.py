@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from xai_lib import stats
 from xai_lib.compendium.book_controls import HEAD as CONTROL_HEAD
-from xai_lib.compendium.book_controls import by_label
+from xai_lib.compendium.book_controls import by_label, modelless
 from xai_lib.compendium.book_controls import row as control_row
 from xai_lib.compendium.book_runs import Run
 from xai_lib.compendium.book_words import code, interval, number, table
@@ -185,15 +185,12 @@ def matched_gain(found: pd.DataFrame, labels: Mapping[tuple[str, str], str]) -> 
 
 
 def controls(studies: Mapping[str, Mapping[str, Any]], chapters: Chapters) -> str:
-    """X4: in how many scores the best method does not beat the best map that knows no model.
-
-    Networks that see the holes of a removal alone are left out: their control has seen maps of a model.
-    """
+    """X4: in how many scores the best method does not beat the best map that knows no model."""
     place, rows = CONTROL_HEAD.index("Methods above the control"), []
     for name, study in studies.items():
         if name in chapters:
             results = chapters[name].results()
-            plain = [entry for entry in study.get("controls") or [] if not entry.get("controls_metric")]
+            plain = [entry for entry in study.get("controls") or [] if modelless(entry)]
             rows += [control_row(results, entry, name) for entry in plain]
     if not rows:
         return "No published run has a control yet."

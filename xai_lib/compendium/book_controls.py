@@ -26,11 +26,16 @@ def page(studies: Mapping[str, Mapping[str, Any]], chapters: Mapping[str, Run]) 
         listed = study.get("controls") or []
         if name in chapters and listed:
             results = chapters[name].results()
-            plain = [row(results, entry, name) for entry in listed if not entry.get("controls_metric")]
-            holes = [row(results, entry, name)[:-1] for entry in listed if entry.get("controls_metric")]
+            plain = [row(results, entry, name) for entry in listed if modelless(entry)]
+            holes = [row(results, entry, name)[:-1] for entry in listed if not modelless(entry)]
             tables = ([table(HEAD, plain)] if plain else []) + ([table(HOLES, holes)] if holes else [])
             parts.append(f"## {{doc}}`{study['title']} </notebooks/{name}>`\n\n" + "\n\n".join(tables))
     return "\n\n".join(parts) or "No published run has a control yet."
+
+
+def modelless(entry: Mapping[str, Any]) -> bool:
+    """Whether the controls of a score know no model; a network that sees the holes of a removal alone has seen maps of one."""
+    return not entry.get("controls_metric")
 
 
 def row(results: pd.DataFrame, entry: Mapping[str, Any], study: str) -> list[Any]:

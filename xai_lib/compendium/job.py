@@ -181,7 +181,7 @@ class Job:
         if provenance["results_sha256"] != content["results_sha256"]:
             raise StoreError(f"{RESULTS} changed after save_results wrote it; results are written once, by the last cell")
         (self.place / PROVENANCE).unlink()
-        write(self.place / RUN, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        write(self.place / RUN, record.text_of(content))
         folders.settle(self.place, target, replace=self.publish)
         left_out = provenance["extra"].get("quarantined") or []
         words = f"; {len(left_out)} items quarantined" if left_out else ""

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import shlex
 import subprocess
@@ -69,6 +70,11 @@ def compose(
 def _cells(notebook: NotebookNode) -> list[dict[str, Any]]:
     timed = ((index, cell.metadata.get("papermill", {}).get("duration")) for index, cell in code_cells(notebook))
     return [{"index": index, "seconds": seconds or 0.0} for index, seconds in timed]
+
+
+def text_of(record: Mapping[str, Any]) -> str:
+    """run.json as it is written into a run folder."""
+    return json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def commit_of(root: Path) -> dict[str, Any]:

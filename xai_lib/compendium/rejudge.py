@@ -4,7 +4,6 @@ A rule is fixed before the run. Where it turns out not to test what its claim sa
 verdicts are computed again from the same results, and the record keeps which of them changed; the page says so.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from xai_lib.compendium.claims import judge
 from xai_lib.compendium.job import RUN
 from xai_lib.compendium.listing import read_record
-from xai_lib.compendium.record import commit_of
+from xai_lib.compendium.record import commit_of, text_of
 from xai_lib.compendium.results import RESULTS, read_results, write
 from xai_lib.compendium.study import load, root
 from xai_lib.errors import ConfigError
@@ -49,5 +48,5 @@ def rejudge(folder: Path) -> list[dict[str, Any]]:
     if changed or len(found) != len(known):
         entry = {"when": datetime.now(UTC).isoformat(timespec="seconds"), **commit_of(root()), "changed": changed}
         record |= {"verdicts": found, REJUDGED: [*record.get(REJUDGED, []), entry]}
-        write(folder / RUN, json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        write(folder / RUN, text_of(record))
     return changed
