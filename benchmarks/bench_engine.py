@@ -184,8 +184,8 @@ def main(arguments: list[str] | None = None) -> None:
         lambda: overhead(chosen.quick),
         lambda: ceiling(200 // few, 2 * repeats),
         lambda: scaling("Python-bound sampler", *asked(digits, sampler, 200 // few, 10), 2 * repeats),
-        lambda: scaling("integrated gradients, mnist_cnn", *asked(digits, ig, 400 // few, 25), repeats),
-        lambda: scaling("integrated gradients, efficientnet_lite0", *asked(photographs, ig, 8 // few, 2), repeats),
+        lambda: scaling("integrated gradients, mnist_cnn", *asked(digits, ig, 2000 // few, 25), repeats),
+        lambda: scaling("integrated gradients, efficientnet_lite0", *asked(photographs, ig, 16 // few, 2), repeats),
         noops,
     ]
     rows = []

@@ -6,8 +6,8 @@ EfficientNet-Lite0 at 224 px. Captum gets the model as its package builds it, be
 backward of the same number of rows on our model at our batch size, nothing else. Repeats are interleaved.
 
 (a) 150 steps of one baseline: ours, Captum as in its tutorial, Captum with internal_batch_size=16, raw.
-(b) 50 random baselines: ours with staggered nodes, with as few steps as reach the completeness gap of Captum's loop over
-    baselines with 24 Gauss-Legendre steps each. Which number that is follows from the mean gap over five photographs (a single
+(b) 50 random baselines: ours with adaptive nodes, with as few steps as reach the completeness gap of Captum's loop over
+    baselines with 24 Gauss-Legendre steps each. Which number that is follows from the mean gap over ten photographs (a single
     gap is the error of one sum and can be small by chance); all gaps are written down, and the search is not timed.
 """
 
@@ -26,7 +26,7 @@ from xai_lib.chunks import default_max_batch
 from xai_lib.methods.path import nested_aggregates
 
 OUT = Path(__file__).parent / "results" / "paths.json"
-TRIED = (20,)
+TRIED = (10, 11, 12, 14, 16, 20)
 
 
 def raw(model: Any, x: torch.Tensor, targets: torch.Tensor, rows: int) -> None:
@@ -59,11 +59,11 @@ def many(ours: Any, theirs: Any, x: torch.Tensor, t: torch.Tensor, count: int, s
     captum = IntegratedGradients(theirs)
     measure = METRICS.bind("completeness_gap", baseline="uniform", n_baselines=count, relative=True)
 
-    def ask(own: int, rule: str = "staggered", rows: slice = slice(None)) -> torch.Tensor:
+    def ask(own: int, rule: str = "adaptive", rows: slice = slice(None)) -> torch.Tensor:
         made = nested_aggregates(ours, x[rows], t[rows], counts=(count,), aggregates=("mean",), steps=own, rule=rule)
         return made[count, "mean"]
 
-    def gaps(own: int, rule: str = "staggered") -> list[float]:
+    def gaps(own: int, rule: str = "adaptive") -> list[float]:
         found = measure(ours, x, t, ask(own, rule)).tolist()
         print(f"{rule} {own}: gaps {found}", flush=True)
         return found
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     chosen = parser.parse_args(arguments)
     ours, theirs = models.load("efficientnet_lite0"), package_model()
-    x = data.load("photos", n=5, seed=0).inputs
+    x = data.load("photos", n=10, seed=0).inputs
     t = compute.logits(ours, x).argmax(1)
     repeats, count = (2, 10) if chosen.quick else (4, 50)
     if chosen.part != "many":

@@ -151,12 +151,15 @@ def test_association_is_spearman(case):
 
 def test_gain_is_that_over_integrated_gradients(case):
     values = {"image": [0.2, 0.9, 0.4, 0.5], IG: [1.0, 2.0, 0.0, 3.0], CREDIBLE: [2.0, 2.5, 3.0, 3.1]}
+    values["random map"] = [0.1, 0.4, 0.3, 0.2]
     frame = pd.concat(
         [rows(case, k, "confidence" if k == "image" else path_scores.GAME, np.array(v)) for k, v in values.items()]
     )
     made = path_scores.gain_and_confidence(case, frame)
     gain = of(made, "rank_product", "gain of credible, with confidence").mean()
     assert gain == pytest.approx(spearmanr(values["image"], np.subtract(values[CREDIBLE], values[IG])).statistic)
+    control = of(made, "rank_product", "random map, with confidence").mean()
+    assert control == pytest.approx(spearmanr(values["image"], values["random map"]).statistic)
 
 
 def test_published_scores_by_network():

@@ -8,12 +8,12 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from xai_lib import METHODS, compute, maps, models, toys
+from xai_lib import METHODS, compute, maps, models, plotting, toys
 from xai_lib.compendium import rules, study
 from xai_lib.compendium.experiments import without_pictures
 from xai_lib.compendium.results import checked
-from xai_lib.studies import wsol, wsol_checks, wsol_figures, wsol_rows, wsol_scores, wsol_tables
-from xai_lib.studies.case import Case, rows
+from xai_lib.studies import path_tables, wsol, wsol_checks, wsol_figures, wsol_rows, wsol_scores, wsol_tables
+from xai_lib.studies.case import OTHER, Case, rows
 from xai_lib.studies.path_scores import GAME
 from xai_lib.studies.wsol_scores import BOX, GAIN, KS, MASS, MATCHED, PRECISION, SWEEP, TIGHT, iou_name
 from xai_lib.types import Samples
@@ -222,6 +222,26 @@ def test_total_variation_of_stripes():
     assert wsol_checks.total_variation(coarse).item() == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("side", [28, 32, 112, 224])
+def test_total_variation_of_white_noise_is_the_same_at_any_resolution(side):
+    noise = torch.randn(60, 1, side, side, generator=torch.Generator().manual_seed(side))
+    assert wsol_checks.total_variation(noise).mean().item() == pytest.approx(wsol_checks.WHITE_NOISE, abs=0.01)
+
+
+def test_controls_of_the_slow_methods_images_are_in_the_figure(case, scores, monkeypatch):
+    shown = {}
+    monkeypatch.setattr(
+        wsol_figures, "forest", lambda frame, metric, methods, **own: shown.update(frame=frame, methods=methods, **own)
+    )
+    frame = wsol_rows.score_rows(case, scores)
+    wsol_figures.box_forest(frame, ["CAM", "random"], case.first(4))
+    assert shown["methods"] == ["CAM", "random", "centre box, those 4 images", "random, those 4 images"]
+    assert of(shown["frame"], BOX, "random, those 4 images").tolist() == of(frame, BOX, "random")[:4].tolist()
+    assert "4 images" in shown["caption"]
+    wsol_figures.box_forest(frame, ["CAM", "random"], case)
+    assert shown["methods"] == ["CAM", "random"]
+
+
 def test_spread_over_seeds_beside_that_over_images(case):
     values = np.array([[0.1, 0.3], [0.5, 0.7], [0.2, 0.2]])
     few = case.first(3)
@@ -311,3 +331,25 @@ def test_the_net_of_drawn_shapes_is_recorded_by_its_weights(monkeypatch):
     assert made.model.weights_sha256 == models.state_sha256(net)
     assert made.model.name == "small_resnet"
     assert made.targets.tolist() == made.samples.targets.tolist()
+
+
+def test_rows_of_other_networks_have_labels_of_their_own_and_stand_beside_the_main_one(case, monkeypatch):
+    """A rule reads one network by its label alone, whatever the profile's networks are."""
+    shown = []
+    monkeypatch.setattr(plotting, "table", lambda table, **_: shown.append(table))
+    other = replace(case, prefix=OTHER, model=toys.TinyNet())
+    other.model.name = "deeper"
+    values = torch.linspace(0, 0.5, 6)
+    frames = [rows(case, "CAM", BOX, values), rows(other, "CAM", BOX, values + 0.25)]
+    assert pd.concat(frames).method.unique().tolist() == ["CAM", "other: CAM"]
+    wsol_tables.others(frames, ["CAM"])
+    assert shown[0].classifier.tolist() == ["net", "deeper"]
+    assert [cell.split(" ")[0] for cell in shown[0].CAM] == ["0.250", "0.500"]
+    gains = [
+        rows(one, label, GAME, values + k)
+        for one in (case, other)
+        for k, label in enumerate(("IG, black", "credible, reading A"))
+    ]
+    path_tables.by_model(pd.concat(gains), ["IG, black", "credible, reading A"], prefix=OTHER, name="table-2")
+    assert shown[1].network.tolist() == ["net", "deeper"]
+    assert shown[1].n.tolist() == [6, 6]

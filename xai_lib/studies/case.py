@@ -16,6 +16,9 @@ from xai_lib.errors import DataError
 from xai_lib.scores import choose_targets
 from xai_lib.types import Model, Samples, Spec
 
+OTHER = "other: "
+"""Prefix of the rows of further networks on the main one's images, so that a label belongs to one network."""
+
 
 @dataclass(frozen=True)
 class Case:

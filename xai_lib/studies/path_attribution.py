@@ -9,7 +9,7 @@ import pandas as pd
 from xai_lib.compendium.benchmark import Stages, Work
 from xai_lib.compendium.experiments import stored, work_of
 from xai_lib.studies import path_costs, path_maps, path_mechanism, path_scores
-from xai_lib.studies.case import Case, open_case
+from xai_lib.studies.case import OTHER, Case, open_case
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def open_cases(p: Mapping[str, Any]) -> Cases:
     large = {**asked, "size": p["size"]}
     images = open_case(p["model"], p["dataset"], n=p["n_images"], **large)
     few = images.first(p["n_few"])
-    others = tuple(open_case(name, p["dataset"], n=p["n_others"], **large) for name in p["other_models"])
+    others = tuple(open_case(name, p["dataset"], n=p["n_others"], prefix=OTHER, **large) for name in p["other_models"])
     small_set = {p["small_dataset"]: {"split": "test"}}
     small = tuple(open_case(name, small_set, n=p["n_small"], prefix="small: ", shard=50, **asked) for name in p["small_models"])
     shown = images.samples.redistributable

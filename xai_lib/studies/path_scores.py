@@ -189,9 +189,11 @@ def by_network(loaded: Study, claim: str) -> dict[str, dict[str, float]]:
 
 
 def gain_and_confidence(case: Case, table: pd.DataFrame) -> pd.DataFrame:
-    """`association` of the score of Integrated Gradients, and of the gain of the credible method over it (claims B7, B8)."""
-    score = of(table, IG, GAME, case)
-    return association(case, table, {IG: score, "gain of credible": of(table, CREDIBLE, GAME, case) - score})
+    """`association` of the scores of Integrated Gradients and of a random map, and of the credible gain (claims B7, B8)."""
+    score, control = of(table, IG, GAME, case), of(table, "random map", GAME, case)
+    return association(
+        case, table, {IG: score, "random map": control, "gain of credible": of(table, CREDIBLE, GAME, case) - score}
+    )
 
 
 def association(case: Case, table: pd.DataFrame, values: Mapping[str, np.ndarray], against: str = "confidence") -> pd.DataFrame:

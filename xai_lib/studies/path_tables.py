@@ -130,14 +130,14 @@ def by_model(frame: pd.DataFrame, labels: Sequence[str], *, prefix: str, name: s
     """Scores of several methods under several networks, with the gain over Integrated Gradients.
 
     Args:
-        prefix: of the methods' labels.
+        prefix: of the methods' labels, where they have one.
         name: one of `CAPTIONS`.
     """
     lines = []
-    for model, own in frame[frame.method.isin([prefix + label for label in labels])].groupby("model", sort=False):
-        found = estimates_of(own, GAME, [prefix + label for label in labels])
-        line: dict[str, Any] = {"network": model, "n": found[0][1].n}
-        line |= {label: _short(e) for label, (_, e) in zip(labels, found, strict=True)}
-        line["credible minus IG"] = _short(_difference(own, prefix + CREDIBLE, prefix + IG)[0])
+    bare = frame.assign(method=frame.method.str.removeprefix(prefix))
+    for model, own in bare[bare.method.isin(labels)].groupby("model", sort=False):
+        found = estimates_of(own, GAME, labels)
+        line: dict[str, Any] = {"network": model, "n": found[0][1].n, **{label: _short(e) for label, e in found}}
+        line["credible minus IG"] = _short(_difference(own, CREDIBLE, IG)[0])
         lines.append(line)
     plotting.table(pd.DataFrame(lines), caption=CAPTIONS[name], name=name)

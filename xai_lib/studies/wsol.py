@@ -14,7 +14,7 @@ from xai_lib.compendium.experiments import stored, study_task, work_of
 from xai_lib.compendium.retraining import Plan
 from xai_lib.compendium.retraining_tasks import trained
 from xai_lib.studies import costs, wsol_checks, wsol_scores
-from xai_lib.studies.case import Case, explainer, open_case
+from xai_lib.studies.case import OTHER, Case, explainer, open_case
 
 Spec = tuple[str, dict[str, Any]]
 Panel = dict[str, Spec]
@@ -94,7 +94,7 @@ def open_cases(p: Mapping[str, Any]) -> Cases:
     few = images.first(p["n_slow"])
     left = range(len(few.samples), len(images.samples))
     rest = replace(images, samples=images.samples.subset(left), targets=images.targets[left.start :]) if left else None
-    others = tuple(open_case(name, p["dataset"], n=p["n_others"], **large) for name in p["other_models"])
+    others = tuple(open_case(name, p["dataset"], n=p["n_others"], prefix=OTHER, **large) for name in p["other_models"])
     small = tuple(
         open_case(name, {"mnist_5k" if name == "mnist_cnn" else p["small_dataset"]: {"split": "test"}}, n=p["n_small"],
                   prefix="small: ", shard=50, **asked)

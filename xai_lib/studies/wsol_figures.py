@@ -13,7 +13,7 @@ from xai_lib.plotting import number
 from xai_lib.studies import common_figures
 from xai_lib.studies.case import Case
 from xai_lib.studies.common_figures import estimates_of
-from xai_lib.studies.wsol_checks import COMPLETE, NOISE, OVERLAP
+from xai_lib.studies.wsol_checks import COMPLETE, NOISE, OVERLAP, SIDE, WHITE_NOISE
 from xai_lib.studies.wsol_rows import LEVELS, Scores, by_metric
 from xai_lib.studies.wsol_scores import BOX, KS, MATCHED, PRECISION, SWEEP, asked, iou_name, reading
 
@@ -21,7 +21,8 @@ WORDS = {
     BOX: ("IoU of the box", "Overlap of the box around the largest component above 20 % of the maximum with the object's box."),
     NOISE: (
         "total variation",
-        "Gradient maps averaged to 28 x 28 pixels: mean difference of neighbours over mean value. Averaging smooths large maps more.",
+        f"Absolute gradient maps, read at some {SIDE} points on a side of each image: mean difference of neighbours over mean value. White "
+        f"noise has {number(WHITE_NOISE)} at any resolution.",
     ),
     COMPLETE: (
         "completeness error, share of the score's change (median)",
@@ -35,6 +36,8 @@ WORDS = {
 """Axis label and caption of each forest plot, by metric."""
 SHOWN = ("gradient", "IG", "DeepLIFT", "Guided Backprop", "CAM", "Grad-CAM", "LIME", "occlusion")
 """Methods on the sheets."""
+AGAIN = ("centre box", "random")
+"""Controls that are shown twice where the slow methods see fewer images."""
 
 
 def forest(frame: pd.DataFrame, metric: str, methods: Sequence[str], *, name: str = "", caption: str = "") -> None:
@@ -46,6 +49,17 @@ def forest(frame: pd.DataFrame, metric: str, methods: Sequence[str], *, name: st
         words=(WORDS[metric][0], caption or WORDS[metric][1]),
         name=name or metric.lower().replace(" ", "-"),
     )
+
+
+def box_forest(frame: pd.DataFrame, methods: Sequence[str], few: Case) -> None:
+    """Overlap of the box; two controls also on the images that the slow methods see, where these are fewer."""
+    own = frame[frame.metric == BOX]
+    some = own[own["sample"].isin(few.samples.ids) & own.method.isin(AGAIN)]
+    n = len(few.samples)
+    relabelled = some.assign(method=some.method + f", those {n} images")
+    twice = sorted(relabelled.method.unique()) if n < own["sample"].nunique() else []
+    caption = f" Methods that change the image many times see {n} images; their controls are those of “those {n} images”."
+    forest(pd.concat([own, relabelled]), BOX, [*methods, *twice], caption=WORDS[BOX][1] + (caption if twice else ""))
 
 
 def sweep(scores: Scores, methods: Sequence[str]) -> None:

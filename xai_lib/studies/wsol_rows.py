@@ -177,4 +177,4 @@ def deeper_rows(other: Case, main: Scores, deep: Scores) -> pd.DataFrame:
     """DeepLIFT's overlap on another classifier over its mean on the main one (claim D9), one row an image."""
     metric = f"DeepLIFT | {iou_name(KS[1])}"
     reference = float(main[metric].double().nanmean())
-    return rows(other, "other classifiers", DEEPER, deep[metric].double() / reference)
+    return rows(other, "DeepLIFT", DEEPER, deep[metric].double() / reference)

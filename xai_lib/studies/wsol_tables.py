@@ -11,6 +11,7 @@ from xai_lib.compendium.study import Study
 from xai_lib.errors import DataError
 from xai_lib.plotting import number
 from xai_lib.stats import Estimate
+from xai_lib.studies.case import OTHER
 from xai_lib.studies.common_figures import estimates_of, measured
 from xai_lib.studies.costs import METRICS
 from xai_lib.studies.path_scores import GAME
@@ -145,17 +146,21 @@ def stability(frame: pd.DataFrame) -> None:
 
 
 def confidence(frame: pd.DataFrame, methods: Sequence[str]) -> None:
-    """What the overlap goes with, over images."""
+    """What the two overlaps go with, over images."""
     columns = {
-        "with the confidence": f"{WITH}, box IoU",
+        "box, with the confidence": f"{WITH}, box IoU",
         "area taken out": f"{GIVEN}, box IoU",
         "with the area": f"{WITH_AREA}, box IoU",
+        "pixels, with the confidence": WITH,
+        "pixels, area taken out": GIVEN,
+        "pixels, with the area": WITH_AREA,
     }
-    n = estimates_of(frame, columns["with the area"], methods)[0][1].n
+    n = estimates_of(frame, WITH_AREA, methods)[0][1].n
     plotting.table(
         _cells(frame, columns, methods),
-        caption=f"Rank correlation over n = {n} images between the overlap of the box and the net's confidence, the same once the area of "
-        "the object is taken out of both, and with that area; 95 % intervals.",
+        caption=f"Rank correlation over n = {n} images between an overlap and the net's confidence, the same once the area of the object is "
+        f"taken out of both, and with that area; 95 % intervals. Left for the box, right for the finished document's pixels ({iou_name(KS[1])}), "
+        "of which claim D8 speaks.",
         name="confidence",
     )
 
@@ -163,7 +168,8 @@ def confidence(frame: pd.DataFrame, methods: Sequence[str]) -> None:
 def others(frames: Sequence[pd.DataFrame], methods: Sequence[str]) -> None:
     """Overlaps on several classifiers."""
     lines = []
-    for model, own in pd.concat(frames).groupby("model", sort=False):
+    rows = pd.concat(frames)
+    for model, own in rows.assign(method=rows.method.str.removeprefix(OTHER)).groupby("model", sort=False):
         found = estimates_of(own, BOX, methods)
         lines.append({"classifier": model, "n": min(e.n for _, e in found), **{m: _short(e) for m, e in found}})
     plotting.table(
