@@ -21,8 +21,8 @@ WORDS = {
     BOX: ("IoU of the box", "Overlap of the box around the largest component above 20 % of the maximum with the object's box."),
     NOISE: (
         "total variation",
-        f"Absolute gradient maps, read at some {SIDE} points on a side of each image: mean difference of neighbours over mean value. White "
-        f"noise has {number(WHITE_NOISE)} at any resolution.",
+        f"Absolute gradient maps, read at some {SIDE} points on a side of each image: mean difference of neighbours over mean value. "
+        f"Normal white noise has {number(WHITE_NOISE)} at any resolution, maps with a few large values more.",
     ),
     COMPLETE: (
         "completeness error, share of the score's change (median)",
