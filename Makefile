@@ -25,8 +25,8 @@ book: $(STAMP)  ## run every study's smoke profile here, then build the book int
 test: lint $(STAMP)  ## lint, types and all tests (browser checks too, if a book is built and Chromium is there)
 	$(BIN)/python -m pytest
 
-test-unit: $(STAMP)  ## the quick tests only
-	$(BIN)/python -m pytest -m "not slow and not browser"
+test-unit: $(STAMP)  ## the quick tests only, on all cores
+	$(BIN)/python -m pytest -m "not slow and not browser" -n auto --dist loadfile
 
 lint: $(STAMP)  ## style, types, notebooks without outputs
 	$(BIN)/ruff check .
