@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from xai_lib import data, toys
+from xai_lib.errors import ConfigError
+from xai_lib.studies import case as case_module
 from xai_lib.studies import case_cifar
 from xai_lib.studies.case import Case
 from xai_lib.studies.case_cifar import ACCURACY, BETWEEN, CONFIDENCE, GAP, SEEN, UNSEEN
@@ -84,3 +86,17 @@ def test_opened_by_name_it_takes_as_many_of_each_set(store):
     right = (own[UNSEEN].model(own[UNSEEN].inputs).argmax(1) == own[UNSEEN].samples.targets).double()
     assert values(made, ACCURACY, UNSEEN) == right.tolist()
     assert set(made.model) == {"cifar_conv8"}
+
+
+def test_labels_are_explained_without_asking_the_network(monkeypatch):
+    asked = []
+    logits = case_module.compute.logits
+    monkeypatch.setattr(case_module.compute, "logits", lambda *a, **k: asked.append(1) or logits(*a, **k))
+    own = {"n": 6, "seed": 0}
+    labelled = case_module.open_case("mnist_cnn", {"mnist_5k": {"split": "test"}}, target="label", **own)
+    assert labelled.targets.tolist() == labelled.samples.targets.tolist()
+    assert not asked
+    predicted = case_module.open_case("mnist_cnn", {"mnist_5k": {"split": "test"}}, **own)
+    assert predicted.targets.tolist() == logits(predicted.model, predicted.inputs).argmax(1).tolist()
+    with pytest.raises(ConfigError, match="expected 'predicted' or 'label'"):
+        case_module.open_case("mnist_cnn", "mnist_5k", target="lable", **own)
