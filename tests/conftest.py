@@ -1,9 +1,13 @@
 """Fixtures shared by all tests: toy inputs, a spy that counts rows, one thread (small nets are slower on two)."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in a shell's background, whose children never see Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
