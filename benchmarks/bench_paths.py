@@ -82,7 +82,8 @@ def many(ours: Any, theirs: Any, x: torch.Tensor, t: torch.Tensor, count: int, s
         return torch.stack(made).mean(0).sum().item()
 
     contestants = {"xai_lib": lambda _: ask(chosen, rows=one).sum().item(), "captum loop": loop}
-    settings = {"images": 1, "baselines": count, "steps": {"xai_lib": chosen, "captum": steps}, "target_ratio": 4}
+    settings = {"images": 1, "baselines": count, "steps": {"xai_lib": chosen, "captum": steps}}
+    settings |= {"rule": "adaptive", "target_ratio": 4}
     found = compare("b: many baselines at equal completeness gap", contestants, repeats, settings)
     return found | {"gaps": {"captum's rule": goal, "xai_lib by steps": tried}}
 

@@ -104,7 +104,8 @@ def multi_baseline_integrated_gradients(
         steps: nodes per baseline.
         rule: as in `integrated_gradients`, or "staggered": nodes shifted from baseline to baseline, so that the errors of
             few steps cancel in the mean (`paths.staggered`); or "adaptive": the same, and denser where the score changes
-            along the way from the first three baselines (`paths.way_densities`), for 39 forward rows an image more.
+            along the way from the first three baselines (`paths.way_densities`), for 39 forward rows an image more
+            (it pays where the change is steep and at the same place for all baselines).
         model, inputs, targets, seed, score, max_batch: as in `integrated_gradients`.
 
     Returns:
