@@ -25,6 +25,8 @@ from xai_lib.compendium.book_tokens import fill
 from xai_lib.compendium.study import load
 from xai_lib.errors import ConfigError, EngineError, StoreError
 
+pytestmark = pytest.mark.slow
+
 ROOT = fixture.ROOT
 ELEMENTS = ["card", "question", "claims", "deviations", "parameters", "data", "results", "limits", "questions", "provenance"]
 ELEMENTS += ["references"]

@@ -13,6 +13,8 @@ from xai_lib.compendium import book, book_controls
 from xai_lib.compendium.sources import read_yaml
 from xai_lib.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 ENTRY = {"title": "A score", "metric": "score", "better": "larger", "controls": ["blind", "centre"], "methods": ["a", "b", "c"]}
 
 

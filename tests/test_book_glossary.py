@@ -51,6 +51,7 @@ def test_the_glossary_is_in_order_and_every_entry_says_something():
         assert len(entry.partition("\n")[2]) > 40, entry
 
 
+@pytest.mark.slow
 def test_pages_and_chapters_are_linked_and_downloads_are_not(tmp_path: Path):
     root = fixture.repository(tmp_path / "repo", local=False)
     stage = book.stage(root, tmp_path / "stage")

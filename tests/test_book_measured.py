@@ -12,6 +12,8 @@ from xai_lib.errors import InputError
 from xai_lib.registry import Registry
 from xai_lib.studies import foundations_gradients_axioms as lesson
 
+pytestmark = pytest.mark.slow
+
 WINDOWS = math.ceil((measured.SIDE - 6) / 3) + 1
 """Occlusion at 96 pixels: a patch of 15 * 96 / 224 = 6 pixels every 3."""
 

@@ -12,6 +12,8 @@ from xai_lib.compendium import book_bibliography, book_reference, book_sheets, b
 from xai_lib.compendium.results import COLUMNS
 from xai_lib.compendium.sources import read_yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 KEYS = book_bibliography.keys(ROOT / "book" / "references.bib")
 STUDIES = {path.stem: read_yaml(path) for path in sorted((ROOT / "notebooks").glob("*.yml"))}

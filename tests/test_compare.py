@@ -20,6 +20,8 @@ from xai_lib import stats
 from xai_lib.compendium import compare, compare_page, compare_tables, results
 from xai_lib.errors import ConfigError, StoreError, XaiError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -470,7 +472,6 @@ def test_the_page_of_the_book_is_myst_with_captions(two: Path) -> None:
     assert text.endswith("\n")
 
 
-@pytest.mark.slow
 def test_importing_loads_nothing_heavy() -> None:
     code = "import sys, xai_lib.compendium.compare, xai_lib.compendium.sweep"
     code += "; print({'torch', 'matplotlib', 'papermill'} & {*sys.modules})"

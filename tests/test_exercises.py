@@ -13,6 +13,8 @@ from xai_lib.compendium import book_verdicts, cli, study
 from xai_lib.compendium.study_parts import Exercise
 from xai_lib.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[1]
 STUDIES = study.names(place=REPOSITORY)
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -25,6 +25,8 @@ from xai_lib.studies import foundations_agnostic_tables as tables
 from xai_lib.studies import foundations_agnostic_toys as toys
 from xai_lib.tabular_importance import shapley_rows
 
+pytestmark = pytest.mark.slow
+
 P = {
     "seed": 0, "column": "worst concave points", "certainty": 0.9, "repeats": 2, "n_seeds": 2, "h_rows": 8, "prototypes": 3,
     "kernel_width": 1.0, "lime_samples": [30, 60], "precision": 0.9, "shap_background": 4, "shap_orders": 1,

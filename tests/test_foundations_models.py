@@ -21,6 +21,8 @@ from xai_lib.studies import foundations_models_maps as maps
 from xai_lib.studies import foundations_models_tables as tables
 from xai_lib.studies import foundations_models_trees as trees
 
+pytestmark = pytest.mark.slow
+
 P = {
     "n_splits": 2, "n_bootstraps": 8, "penalty": 1.0, "weak_penalty": 0.001, "k": 5, "depth": 3, "n_trees": 16, "n_rows": 60,
     "n_maps": 2, "perplexities": [15.0, 4.0], "tsne_steps": 300, "seed": 0,
@@ -500,7 +502,6 @@ def displayed(monkeypatch):
     return found
 
 
-@pytest.mark.slow
 def test_figures_say_their_numbers(displayed, splits, resampled, rows, shown):
     split = splits[0]
     figures.accuracies(rows["accuracy"])

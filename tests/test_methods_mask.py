@@ -172,6 +172,7 @@ def test_enlarging_is_nearest_then_gaussian(shape, size, sigma):
 @pytest.mark.parametrize(
     ("side", "cells", "places"), [(224, 28, 4), (227, 28, 4), (128, 16, 2), (32, 14, 1), (28, 14, 1), (8, 8, 1)]
 )
+@pytest.mark.slow
 def test_defaults_follow_the_size_of_the_picture(side, cells, places):
     x = torch.zeros(1, 1, side, side)
     assert module._enlarging(x, None, 0.0)[0].shape == (side, cells)

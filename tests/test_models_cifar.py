@@ -377,6 +377,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setenv("XAI_DATA", str(tmp_path / "data"))
 
 
+@pytest.mark.slow
 def test_the_recipe_runs_and_repeats_itself(small, tmp_path, monkeypatch):
     seeds, build = [], cifar_nets.densenet
     watched = wraps(build)(lambda *, seed=0: seeds.append(seed) or build(seed=seed))

@@ -180,6 +180,7 @@ def test_a_run_records_the_shards_it_used(store, stages, tmp_path, monkeypatch):
     ledger.clear()
 
 
+@pytest.mark.slow
 def test_a_worker_knows_every_task_of_every_study():
     """A fresh process that imports the task list alone, against every function under `@study_task` in the source."""
     folder = Path(studies.__file__).parent

@@ -17,6 +17,8 @@ from xai_lib.compendium.progress import Progress
 from xai_lib.compendium.study import load
 from xai_lib.errors import ConfigError, StoreError
 
+pytestmark = pytest.mark.slow
+
 FIELDS = (
     "run_id study profile exploratory published parameters started finished seconds status commit dirty versions device threads"
     " cpu seeds data models verdicts cells results_sha256 notebook_sha256 command"

@@ -11,6 +11,8 @@ from xai_lib.compendium import cli, side_by_side, study
 from xai_lib.compendium.side_by_side import run_studies
 from xai_lib.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 CHILD = """
 import json, os, sys, time
 name = sys.argv[sys.argv.index("run") + 1]

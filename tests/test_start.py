@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SLOW = ("torch", "torchvision", "rfc3987_syntax", "papermill", "matplotlib")
 
 

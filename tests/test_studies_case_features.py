@@ -208,6 +208,7 @@ def test_examples_are_the_documents_digits(digits):
     assert digits.examples["LBP"].ids[0] == zeros[part.FIRST]  # the packaged test digits begin with the zeros
 
 
+@pytest.mark.slow
 def test_figures_and_tables(digits, frame, shown):
     figures.hog_figure(digits)
     figures.lbp_figure(digits)

@@ -22,6 +22,8 @@ from xai_lib.studies.case import Case, rows
 from xai_lib.studies.path_scores import GAME
 from xai_lib.types import Samples
 
+pytestmark = pytest.mark.slow
+
 FOUR = """
 .........
 .#....#..

@@ -29,6 +29,8 @@ from xai_lib.studies.case import Case, explainer, open_case, rows
 from xai_lib.studies.costs import Allocations, counted
 from xai_lib.studies.path_maps import CREDIBLE, IG
 
+pytestmark = pytest.mark.slow
+
 FOUR = 4 * 4  # bytes of four float32 values
 
 

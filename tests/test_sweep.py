@@ -20,6 +20,8 @@ import tiny_study
 from xai_lib.compendium import listing, sweep, sweep_plan, sweep_work
 from xai_lib.errors import ConfigError, DataError, EngineError, StoreError, XaiError
 
+pytestmark = pytest.mark.slow
+
 # stands in for `xai run`: no kernel, and what happens is said by the parameter `label`
 FAKE = """
 import json, os, pathlib, signal, subprocess, sys, time, yaml

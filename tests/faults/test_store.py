@@ -23,6 +23,8 @@ from xai_lib.compendium.store import Store, canonical, key_of, tree
 from xai_lib.compendium.tasks import LEFT_OUT, Task
 from xai_lib.errors import ConfigError, EngineError, StoreError
 
+pytestmark = pytest.mark.slow
+
 N = 5
 WORK = """
 from xai_lib.compendium.engine import Serial
