@@ -1,7 +1,5 @@
 """Quadrature, Integrated Gradients and many baselines: FIDELITY TV-2, TV-3, TV-9, TV-10."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ import torch
 from xai_lib import METHODS, compute, toys
 from xai_lib.errors import ConfigError, InputError
 from xai_lib.methods import path
-from xai_lib.paths import change_density, quadrature, staggered, straight_line
+from xai_lib.paths import quadrature, staggered, straight_line
 
 T1 = torch.zeros(1, dtype=torch.int64)
 
@@ -151,67 +149,9 @@ def test_staggered_steps_beat_equal_ones_in_the_mean(images, zeros):
     assert errors["staggered"] < errors["middle"] / 2
 
 
-def test_quantiles_of_a_rising_density():
-    """p(a) = 2a has the quantile sqrt(t); cells of a linear density are its values at their middles."""
-    cells = 200
-    density = 2 * (np.arange(cells) + 0.5) / cells
-    positions, weights = staggered(40, [0], density[None])
-    at = (np.arange(40) + 0.5) / 40
-    np.testing.assert_allclose(positions[0], np.sqrt(at), atol=2e-3)
-    np.testing.assert_allclose(weights[0], (1 / np.sqrt(at)) / (1 / np.sqrt(at)).sum(), rtol=5e-3)
-    even = staggered(5, range(7), np.ones((7, 12)))
-    for made, expected in zip(even, staggered(5, range(7)), strict=True):
-        np.testing.assert_allclose(made, expected, atol=1e-12)
-
-
-def test_density_is_largest_where_the_score_changes():
-    edges = np.linspace(0, 1, 13)
-    step = 1 / (1 + np.exp(-(edges - 0.3) / 0.02))
-    found = change_density(np.stack([step, 3 - step]))
-    assert found.mean() == pytest.approx(1)
-    assert found.argmax() in (3, 4)
-    assert found.min() >= 0.5
-    assert change_density(np.full((2, 5), 7.0)).tolist() == [1.0] * 4
-
-
-def steep(x):
-    """A logit that rises at the mean of 0.55, some tenth of the way from low noise to 0.9 wide."""
-    return torch.sigmoid((x.flatten(1).mean(1) - 0.55) / 0.02)
-
-
-def test_adaptive_steps_beat_even_ones_where_the_score_is_steep():
-    x = torch.full((1, 1, 4, 4), 0.9, dtype=torch.float64)
-    asked = {"baseline": {"uniform": {"high": 0.3}}, "counts": (40,), "aggregates": ("mean",)}
-    errors = {}
-    for rule in ("gauss_legendre", "staggered", "adaptive"):
-        errors[rule] = []
-        for seed, steps in itertools.product(range(5), (4, 5, 6, 7, 8)):
-            starts = torch.stack([path.baselines.draw(asked["baseline"], x, b, seed=seed)[0] for b in range(40)])
-            made = path.nested_aggregates(toys.Formula(steep), x, T1, steps=steps, rule=rule, seed=seed, **asked)[40, "mean"]
-            errors[rule].append(abs((made.sum() - (steep(x) - steep(starts)).mean()).item()))
-    assert np.mean(errors["adaptive"]) < 0.7 * np.mean(errors["staggered"])
-    assert np.mean(errors["staggered"]) < 0.1 * np.mean(errors["gauss_legendre"])
-
-
-def test_adaptive_maps_are_exact_for_linear_models_nested_and_their_own(images):
-    model = toys.linear([[2.0, -3.0]])
-    made = path.nested_aggregates(model, row(1.0, 1.0), T1, counts=(4,), steps=2, rule="adaptive", aggregates=("mean",))
-    base = torch.stack([path.baselines.draw("uniform", row(1.0, 1.0), b) for b in range(4)]).mean(0)
-    np.testing.assert_allclose(made[4, "mean"], torch.tensor([[2.0, -3.0]]) * (1 - base), rtol=1e-6)
-    net, targets = toys.TinyNet(), torch.arange(len(images)) % 4
-    own = {"steps": 4, "rule": "adaptive", "aggregates": ("mean",)}
-    whole = path.nested_aggregates(net, images, targets, counts=(2, 6), **own)
-    alone = path.nested_aggregates(net, images[1:2], targets[1:2], counts=(2,), max_batch=1, **own)
-    torch.testing.assert_close(whole[2, "mean"][1:2], alone[2, "mean"], rtol=1e-5, atol=1e-6)
-    found, used, _ = path.until_stable(net, images, targets, steps=4, rule="adaptive", max_baselines=6, tolerance=1e-9)
-    assert used.tolist() == [6] * len(images)
-    torch.testing.assert_close(found, whole[6, "mean"], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("rule", ["staggered", "adaptive"])
-def test_a_single_path_cannot_be_staggered(images, zeros, rule):
+def test_a_single_path_cannot_be_staggered(images, zeros):
     with pytest.raises(ConfigError, match="integration rule"):
-        ig(toys.TinyNet(), images, rule=rule)
+        ig(toys.TinyNet(), images, rule="staggered")
 
 
 class ThreeBaselines:

@@ -9,15 +9,12 @@ from torch import Tensor
 from xai_lib import baselines
 from xai_lib.compute import check_request
 from xai_lib.errors import ConfigError
-from xai_lib.paths import path_integral, straight_line, way_densities
+from xai_lib.paths import path_integral, straight_line
 from xai_lib.registry import METHODS
 from xai_lib.types import Model, Spec
 
 BANK_VALUES = 64 * 1024 * 1024
 """Most values of single-baseline maps held at once (256 MB in float32); images are taken in groups that fit."""
-
-PILOTS = 3
-"""Of rule "adaptive": baselines from which the score is followed to the input."""
 
 ROUND = 5
 """How many baselines `n_baselines="auto"` adds between two looks at the error."""
@@ -103,9 +100,7 @@ def multi_baseline_integrated_gradients(
         max_baselines: where "auto" stops at the latest.
         steps: nodes per baseline.
         rule: as in `integrated_gradients`, or "staggered": nodes shifted from baseline to baseline, so that the errors of
-            few steps cancel in the mean (`paths.staggered`); or "adaptive": the same, and denser where the score changes
-            along the way from the first three baselines (`paths.way_densities`), for 39 forward rows an image more
-            (it pays where the change is steep and at the same place for all baselines).
+            few steps cancel in the mean (`paths.staggered`).
         model, inputs, targets, seed, score, max_batch: as in `integrated_gradients`.
 
     Returns:
@@ -245,14 +240,7 @@ def _single_maps(
 ) -> Tensor:  # fmt: skip
     starts = torch.stack([baselines.draw(baseline, inputs, b, seed=seed) for b in numbers], dim=1).flatten(0, 1)
     ends = inputs.repeat_interleave(len(numbers), dim=0)
-    densities = None
-    if rule == "adaptive":
-        first = torch.stack([baselines.draw(baseline, inputs, b, seed=seed) for b in range(PILOTS)], dim=1)
-        followed = way_densities(model, inputs, targets, first, score=score, max_batch=max_batch)
-        densities, rule = followed.repeat(len(numbers), axis=0), "staggered"
-    nodes = straight_line(
-        ends, starts, steps=steps, rule=rule, numbers=list(numbers) * len(inputs), densities=densities
-    )  # fmt: skip
+    nodes = straight_line(ends, starts, steps=steps, rule=rule, numbers=list(numbers) * len(inputs))
     maps = path_integral(model, targets.repeat_interleave(len(numbers)), nodes, score=score, max_batch=max_batch)
     return maps.unflatten(0, (len(inputs), len(numbers)))
 
