@@ -190,6 +190,59 @@ def test_patience_that_is_never_used_up_changes_nothing_but_the_weights_kept():
     assert patient.validation[patient.best_epoch - 1] == max(patient.validation) == accuracy(two, X, Y)
 
 
+class Plain(nn.Module):
+    """A net whose `training_forward` is out of sight."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.net(inputs)
+
+
+def digits_with_flat_parts(n: int = 50) -> torch.Tensor:
+    """Noise whose lower half is one value: windows of equal values, as removed pixels leave them."""
+    made = torch.rand((n, 1, 28, 28), generator=torch.Generator().manual_seed(3))
+    made[:, :, 14:] = 0.3
+    return made
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_training_forward_of_lenet_is_its_forward(layout):
+    net = nets.lenet().to(memory_format=layout)
+    x, y = digits_with_flat_parts().requires_grad_(True), torch.arange(50) % 10
+    found = []
+    for forward in (net, net.training_forward):
+        logits = forward(x)
+        gradients = torch.autograd.grad(nn.functional.cross_entropy(logits, y), [x, *net.parameters()])
+        found.append([logits, *gradients])
+    for slow, fast in zip(*found, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-7)
+
+
+def test_training_uses_it_and_ends_at_the_same_weights():
+    x, y = digits_with_flat_parts(), torch.arange(50) % 10
+    given = {"epochs": 4, "batch": 16, "learning_rate": 0.05, "seed": 0, "optimiser": "sgd"}
+    fast, slow = nets.lenet(), nets.lenet()
+    seen = []
+    fast.act1.register_forward_hook(lambda *_: seen.append(1))
+    records = [train(fast, x, y, **given), train(Plain(slow), x, y, **given)]
+    assert bool(seen) is not torch.backends.mkldnn.is_available()
+    assert records[0].losses == pytest.approx(records[1].losses, rel=1e-5)
+    for one, other in zip(fast.parameters(), slow.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_other_precisions_take_the_plain_forward():
+    x, seen = digits_with_flat_parts(4), []
+    for net, inputs in ((nets.lenet().double(), x.double()), (nets.lenet(), x)):
+        net.act1.register_forward_hook(lambda *_: seen.append(1))
+        with torch.autocast("cpu", torch.bfloat16, enabled=inputs.dtype == torch.float32):
+            torch.testing.assert_close(net.training_forward(inputs), net(inputs))
+    assert len(seen) == 4
+
+
 def test_a_last_smaller_batch_is_used():
     seen = []
 
