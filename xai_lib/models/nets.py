@@ -46,7 +46,7 @@ class Lenet(nn.Module):
         return self._head(self.pool2(self.act2(self.conv2(hidden))))
 
     def training_forward(self, inputs: Tensor) -> Tensor:
-        """Logits and gradients of `forward` in some four fifths of the time: what `training.train` calls.
+        """Logits and gradients of `forward`, faster: what `training.train` calls.
 
         The convolutional part stays in oneDNN's memory layout, and pools before ReLU, on a quarter of the values, since
         max(relu(h)) = relu(max(h)). Hooks on its activations and poolings are not called. Off the CPU, in other precisions and
