@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from xai_lib import compute, data, models
+from xai_lib import compute, data, fused, models
 from xai_lib.errors import ConfigError, InputError, ModelError
 from xai_lib.models import cifar_conv, cifar_nets, digit_nets, efficientnet, folding, torchvision_nets
 from xai_lib.models.sources import source_of
@@ -273,15 +273,15 @@ def noise(n=2):
 
 def test_one_call_for_convolution_and_relu6_gives_equal_logits(lite0, monkeypatch):
     calls = []
-    own = efficientnet._conv_relu6
-    monkeypatch.setattr(efficientnet, "_conv_relu6", lambda conv, x: calls.append(conv) or own(conv, x))
+    own = fused._conv_relu6
+    monkeypatch.setattr(fused, "_conv_relu6", lambda conv, x: calls.append(conv) or own(conv, x))
     x = noise()
     expected = lite0(x)  # gradients are enabled: layer by layer
     assert calls == []
     with torch.inference_mode():
         torch.testing.assert_close(lite0(x), expected.detach(), rtol=0, atol=1e-4)
     n_activations = sum(type(m) is torch.nn.ReLU6 for m in lite0.network.modules())
-    assert len(calls) == n_activations or not efficientnet._may_fuse(x)
+    assert len(calls) == n_activations or not fused._may_fuse(x)
 
 
 def test_hooks_see_both_layers_of_a_fused_call(lite0):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xai_lib.chunks import in_chunks
 from xai_lib.errors import InputError, ModelError
+from xai_lib.fused import gradient_forward
 from xai_lib.registry import SCORES
 from xai_lib.types import Model
 
@@ -169,7 +170,7 @@ def scored_gradient_rows(
         with torch.enable_grad():
             points = channels_last_copy(points.detach()).requires_grad_(True)
             try:
-                out = checked_logits(model(points), points)
+                out = checked_logits(gradient_forward(model, points), points)
             except RuntimeError as error:
                 if "leaf Variable that requires grad" not in str(error):
                     raise

@@ -11,63 +11,8 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
+from xai_lib.fused import Crop, Layers, gradient_forward
 from xai_lib.models.folding import fold_pair
-
-
-class Crop(nn.Module):
-    """Drop the first row and column.
-
-    TensorFlow's "same" padding of a convolution with stride 2 pads the end more than the start. Padding both sides by the
-    start's width plus 2 and dropping the first result is the same, without copying the large input.
-
-    >>> Crop()(torch.arange(4.0).view(1, 1, 2, 2)).item()
-    3.0
-    """
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, c, h - 1, w - 1), a view."""
-        return inputs[:, :, 1:, 1:]
-
-
-class Layers(nn.Sequential):
-    """nn.Sequential in which a convolution and its ReLU6 are one call where that changes rounding at most.
-
-    It takes a fifth less time. That is on a CPU, in float32, without gradients, and without hooks on the layers concerned.
-    The call is oneDNN's, the one that TorchInductor makes; where this build of PyTorch lacks it, nothing changes.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(n, c, h, w) -> what the layers make of it, one after the other."""
-        if not _may_fuse(input):
-            return super().forward(input)
-        layers, at, out = list(self), 0, input
-        while at < len(layers):
-            crop = layers[at + 1 : at + 2] if at + 2 < len(layers) and isinstance(layers[at + 1], Crop) else []
-            group = layers[at : at + 2 + len(crop)]
-            if type(group[0]) is nn.Conv2d and type(group[-1]) is nn.ReLU6 and not any(map(_hooked, group)):
-                out = _conv_relu6(group[0], out)
-                out = crop[0](out) if crop else out
-                at += len(group)
-            else:
-                out = layers[at](out)
-                at += 1
-        return out
-
-
-def _may_fuse(inputs: Tensor) -> bool:
-    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():
-        return False
-    return inputs.device.type == "cpu" and inputs.dtype == torch.float32 and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-def _conv_relu6(conv: nn.Conv2d, inputs: Tensor) -> Tensor:
-    shape = (conv.padding, conv.stride, conv.dilation, conv.groups)
-    made: Tensor = torch.ops.mkldnn._convolution_pointwise(inputs, conv.weight, conv.bias, *shape, "hardtanh", [0.0, 6.0], "")
-    return made
 
 
 class Block(nn.Module):
@@ -81,6 +26,11 @@ class Block(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, c', h', w')."""
         out = self.body(inputs)
+        return out + inputs if self.skip else out
+
+    def gradient_forward(self, inputs: Tensor) -> Tensor:
+        """The same, by `fused.gradient_forward`."""
+        out = gradient_forward(self.body, inputs)
         return out + inputs if self.skip else out
 
 
