@@ -10,6 +10,9 @@ from functools import cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEEP = 1 << 30
+FOR_THREADS = {"MALLOC_ARENA_MAX": "1"}
+"""Environment of a process that computes in a thread of its own, as a worker does: other threads have memory of their own in
+blocks of 64 MB, and give larger ones back whatever is asked here, unless there is one memory for all."""
 OWN_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 

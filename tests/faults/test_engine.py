@@ -14,6 +14,7 @@ import psutil
 import pytest
 import toy_tasks  # noqa: F401  registers the toys
 
+from xai_lib.allocator import FOR_THREADS
 from xai_lib.compendium import benchmark, engine, ledger
 from xai_lib.compendium.benchmark import Work
 from xai_lib.compendium.engine import IN_FLIGHT, Serial, open_engine, workers_of
@@ -312,6 +313,13 @@ def test_only_this_machine_is_listened_to(local):
     assert listening[os.getpid()] == {"127.0.0.1"}
     assert set().union(*listening.values()) == {"127.0.0.1"}
     assert sum(bool(places) for places in listening.values()) >= 3  # the driver with its nannies, and two workers
+
+
+def test_workers_have_their_threads_and_one_memory_for_all(local):
+    (seen,) = {tuple(sorted(found.items())) for found in local.client.run(lambda: dict(os.environ)).values()}
+    seen = dict(seen)
+    assert seen["OMP_NUM_THREADS"] == str(max(1, engine.cores() // 2))
+    assert {name: seen[name] for name in FOR_THREADS} == {"MALLOC_ARENA_MAX": "1"}
 
 
 # --- F26: engines that are none

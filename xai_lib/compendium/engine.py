@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from xai_lib.allocator import FOR_THREADS
 from xai_lib.compendium.store import Store
 from xai_lib.compendium.tasks import Outcome, Task, known, perform
 from xai_lib.errors import ConfigError, EngineError, XaiError
@@ -162,7 +163,8 @@ def workers_of(spec: str) -> int:
 
 
 def _settings(threads: int = 1) -> dict[str, Any]:
-    per_worker = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    per_worker = {name: os.environ.get(name, value) for name, value in FOR_THREADS.items()}
+    per_worker |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     return {
         "distributed.scheduler.allowed-failures": DEATHS - 1,
         "distributed.scheduler.worker-saturation": 1.0,  # a task waits at the scheduler, not where another kills its worker
