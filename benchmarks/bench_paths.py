@@ -3,7 +3,7 @@
     python -m benchmarks.bench_paths [--quick] [--out FILE]
 
 EfficientNet-Lite0 at 224 px. Captum gets the model as its package builds it, behind its own normalisation; "raw" is forward and
-backward of the same number of rows on our model at our batch size, nothing else. Repeats are interleaved.
+backward of the same number of rows on our model as we call it, at our batch size, nothing else. Repeats are interleaved.
 
 (a) 150 steps of one baseline: ours, Captum as in its tutorial, Captum with internal_batch_size=16, raw.
 (b) 50 random baselines: ours with staggered nodes against Captum's loop over baselines with 24 Gauss-Legendre steps each. Ours
@@ -24,6 +24,7 @@ from benchmarks.bench_metrics import compare, package_model
 from benchmarks.report import write
 from xai_lib import METHODS, METRICS, baselines, compute, data, models
 from xai_lib.chunks import default_max_batch
+from xai_lib.fused import gradient_forward
 from xai_lib.methods.path import nested_aggregates
 
 OUT = Path(__file__).parent / "results" / "paths.json"
@@ -36,7 +37,7 @@ def raw(model: Any, x: torch.Tensor, targets: torch.Tensor, rows: int) -> None:
     batch = x[:1].expand(size, *x.shape[1:]).contiguous(memory_format=torch.channels_last)
     for _ in range(-(-rows // size)):
         points = batch.clone(memory_format=torch.channels_last).requires_grad_(True)
-        torch.autograd.grad(model(points).gather(1, targets[:1].expand(size, 1)).sum(), points)
+        torch.autograd.grad(gradient_forward(model, points).gather(1, targets[:1].expand(size, 1)).sum(), points)
 
 
 def single(ours: Any, theirs: Any, x: torch.Tensor, t: torch.Tensor, steps: int, repeats: int) -> dict[str, Any]:
