@@ -63,10 +63,8 @@ def test_rows_are_made_on_demand(spy):
     assert torch.cat([values for _, values in chunks]).tolist() == [4.0, 6.0, 8.0]
 
 
-@pytest.mark.parametrize(("side", "two_threads", "one_thread"), [(224, 8, 16), (112, 32, 32), (299, 4, 4), (32, 392, 392)])
-def test_default_chunk_is_eight_at_224_px_sixteen_on_one_thread_and_bounded(side, two_threads, one_thread, monkeypatch):
-    for threads, expected in ((2, two_threads), (1, one_thread)):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+def test_default_chunk_is_sixteen_at_224_px_and_bounded():
+    for side, expected in ((32, 392), (112, 32), (224, 16), (316, 16), (317, 3), (1000, 1)):
         assert default_max_batch(torch.zeros(1, 3, side, side)) == expected
     assert default_max_batch(torch.zeros(1, 2)) == 1024
     assert default_max_batch(torch.zeros(1, 3, 4000, 4000)) == 1
