@@ -12,8 +12,8 @@ from xai_lib.errors import EngineError, InputError
 ROW_VALUES = {"cpu": 8 * 3 * 224 * 224, "cuda": 128 * 3 * 224 * 224}
 """Input values per chunk when `max_batch` is not given: 128 images of 224 px on a GPU, 8 on a CPU."""
 FEW, ENOUGH = 4, 16
-"""Where a CPU would get FEW rows or more it gets ENOUGH, which is faster; with fewer, PyTorch gives 1x1 convolutions on one thread
-to code that is slower than oneDNN's."""
+"""Where a CPU would get FEW rows or more it gets ENOUGH, which is faster: with less, PyTorch gives 1x1 convolutions on one
+thread to code that is slower than oneDNN's."""
 
 T = TypeVar("T")
 
